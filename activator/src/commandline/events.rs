@@ -12,10 +12,13 @@ use super::failure::CommandFailure;
 use super::gateway::GatewayClient;
 use super::table::{Tone, printable_json};
 use crate::config::EventsArgs;
+use crate::events::{HELLO, TOLD};
 
-/// Silence after which all events that a gateway keeps have come: they are in its memory, and it sends them without a pause.
+/// Silence in the middle of what a gateway keeps after which the line is broken: the events are in its memory.
+const STUCK: Duration = Duration::from_secs(10);
+/// The same for a gateway of an earlier version, which does not say where the kept events end: then they are taken to have come.
 const QUIET: Duration = Duration::from_millis(500);
-/// Time after which they have come even where there is no silence, because new ones follow each other so fast.
+/// Time after which they have come from such a gateway even where there is no silence, because new ones follow each other so fast.
 const ENOUGH: Duration = Duration::from_secs(5);
 /// Pause before the gateway is dialled again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -31,16 +34,24 @@ pub(super) async fn print(gateway: &GatewayClient, args: &EventsArgs) -> Result<
     let mut answer = gateway.events(last.as_deref()).await?;
     let enough = now() + ENOUGH;
     loop {
-        let pause = (!args.follow).then(|| (now() + QUIET).min(enough));
+        let pause = (!args.follow).then(|| match reader.end {
+            KeptEnd::Unmarked => (now() + QUIET).min(enough),
+            KeptEnd::Unknown | KeptEnd::Marked | KeptEnd::Told => now() + STUCK,
+        });
         let part = tokio::select! {
             // The end of the time comes first: a gateway that always has more would be heard for ever.
             biased;
-            () = sleep_until(pause) => return Ok(()),
+            () = sleep_until(pause) => return if reader.end == KeptEnd::Unmarked { Ok(()) } else { Err(broken(gateway)) },
             part = answer.next() => part,
         };
         if let Some(Ok(part)) = part {
             reader.read(&part);
-            while let Some(sent) = reader.next() {
+            loop {
+                let sent = reader.next();
+                if !args.follow && reader.end == KeptEnd::Told {
+                    return Ok(());
+                }
+                let Some(sent) = sent else { break };
                 if is_worth_showing(&sent, last.as_deref()) {
                     gateway.terminal.print(&shown(&sent, args.api.json, gateway.terminal.coloured))?;
                 }
@@ -49,7 +60,7 @@ pub(super) async fn print(gateway: &GatewayClient, args: &EventsArgs) -> Result<
             continue;
         }
         if !args.follow {
-            return Ok(());
+            return if reader.end == KeptEnd::Unmarked { Ok(()) } else { Err(broken(gateway)) };
         }
         gateway.terminal.remark("the connection with the gateway has ended, which is dialled again until it answers");
         reader = ReceivedEvents::default();
@@ -62,6 +73,14 @@ pub(super) async fn print(gateway: &GatewayClient, args: &EventsArgs) -> Result<
             }
         };
     }
+}
+
+/// The failure where a gateway did not tell all that it keeps.
+fn broken(gateway: &GatewayClient) -> CommandFailure {
+    CommandFailure::Away(format!(
+        "{} has not told all events that it keeps: the connection broke off or stands still; try again, or look at a proxy in between",
+        gateway.base()
+    ))
 }
 
 /// Whether an event is one. The gap before everything that is kept was asked for.
@@ -102,6 +121,21 @@ pub(super) struct ReceivedEvent {
 #[derive(Debug, Default)]
 pub(super) struct ReceivedEvents {
     bytes: Vec<u8>,
+    end: KeptEnd,
+}
+
+/// What is known of the end of the events that the gateway kept when it was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum KeptEnd {
+    /// Nothing has come yet.
+    #[default]
+    Unknown,
+    /// The gateway is of an earlier version, and does not mark it.
+    Unmarked,
+    /// The gateway will mark it.
+    Marked,
+    /// The mark has come.
+    Told,
 }
 
 impl ReceivedEvents {
@@ -120,6 +154,12 @@ impl ReceivedEvents {
             let end = self.bytes.windows(2).position(|two| two == b"\n\n")?;
             let block: Vec<u8> = self.bytes.drain(..end + 2).collect();
             let block = String::from_utf8_lossy(&block).into_owned();
+            self.end = match self.end {
+                _ if block == TOLD => KeptEnd::Told,
+                KeptEnd::Unknown if block == HELLO => KeptEnd::Marked,
+                KeptEnd::Unknown => KeptEnd::Unmarked,
+                known => known,
+            };
             let mut sent = ReceivedEvent::default();
             for line in block.lines() {
                 let (name, value) = line.split_once(':').unwrap_or((line, ""));
@@ -162,5 +202,30 @@ mod tests {
         }
         assert_eq!(shown(&all[0], false, false), "t stream.live app=\"a b\" cold=true\n");
         assert_eq!(shown(&all[1], true, false), "{}\n");
+    }
+
+    #[test]
+    fn end_of_the_kept_events_is_known_once_it_has_come_and_not_before() {
+        let event = |number: u32| format!("id: a-{number}\nevent: x\ndata: {{}}\n\n");
+        let text = format!("{HELLO}{}{}{TOLD}{}", event(1), event(2), event(3));
+        for size in 1..=text.len() {
+            let mut reader = ReceivedEvents::default();
+            assert_eq!(reader.end, KeptEnd::Unknown);
+            let mut ends = Vec::new();
+            for part in text.as_bytes().chunks(size) {
+                reader.read(part);
+                ends.extend(std::iter::from_fn(|| reader.next()).map(|sent| sent.id).collect::<Vec<_>>());
+            }
+            assert_eq!((ends.join(" ").as_str(), reader.end), ("a-1 a-2 a-3", KeptEnd::Told), "{size}");
+        }
+        let end = |text: &str| {
+            let mut reader = ReceivedEvents::default();
+            reader.read(text.as_bytes());
+            let ids: Vec<String> = std::iter::from_fn(|| reader.next().map(|sent| sent.id)).collect();
+            (ids.len(), reader.end)
+        };
+        assert_eq!(end(&format!("{HELLO}{}", event(1))), (1, KeptEnd::Marked));
+        assert_eq!(end(&format!("retry: 1000\n\n{}", event(1))), (1, KeptEnd::Unmarked), "of an earlier version");
+        assert_eq!(end(&HELLO[..5]), (0, KeptEnd::Unknown));
     }
 }

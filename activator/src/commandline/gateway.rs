@@ -113,8 +113,10 @@ impl GatewayClient {
         let answer = self.terminal.watching(&what, self.client.open(call)).await;
         let answer = answer.map_err(|error| self.away(&error))?;
         let status = answer.status;
-        if status == 200 {
-            return Ok(answer);
+        match status {
+            200 if answer.has_events => return Ok(answer),
+            200 => return Err(self.not_a_gateway()),
+            _ => {}
         }
         let body = self.terminal.watching(&what, answer.rest(WITHIN, MOST)).await;
         Err(CommandFailure::of_answer(status, &body, &self.base()))
@@ -161,6 +163,9 @@ impl GatewayClient {
             HttpCallError::Header => {
                 CommandFailure::Usage("the token has characters that no HTTP header takes: look at its file".to_owned())
             }
+            HttpCallError::Cut(_) => CommandFailure::Away(format!(
+                "{base} did not end its answer ({error}): try again, and look at the activator's log, or at a proxy in between"
+            )),
             HttpCallError::Late | HttpCallError::Unreachable(_) => CommandFailure::Away(format!(
                 "no gateway answers at {base} ({error}): start it, or name its HTTP port with --api or LIVEEDGECAST_API"
             )),

@@ -22,5 +22,5 @@ pub use fact::{DestinationLabel, Fact, StreamLabel, UpstreamTurn};
 pub(crate) use machine::Input;
 pub use metrics::EventMetrics;
 pub use notice::EventNotice;
-pub use subscription::{MAX_SUBSCRIBERS, subscribe};
+pub use subscription::{HELLO, MAX_SUBSCRIBERS, TOLD, subscribe};
 pub use task::{EventReader, Events, Heard, StreamEvents};

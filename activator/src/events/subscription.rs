@@ -19,8 +19,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Pieces that wait for a client which reads slowly; the events behind them wait in the journal.
 const UNREAD: usize = 16;
 
-/// The first piece: the head of the answer leaves with it, and clients connect again after a second.
-const HELLO: &str = "retry: 1000\n\n";
+/// The first piece: the head of the answer leaves with it, and clients connect again after a second. Its comment announces [`TOLD`].
+pub const HELLO: &str = ":keeps\nretry: 1000\n\n";
+/// The piece behind the last event that was kept when the client came. A client that wants no more knows by it that it has everything.
+pub const TOLD: &str = ":told\n\n";
 const COMMENT: &str = ":\n\n";
 
 /// The events for one client that has the event of the id `last`. The channel closes when there will be none.
@@ -33,7 +35,13 @@ pub fn subscribe(events: &Events, last: Option<&str>) -> mpsc::Receiver<Bytes> {
 
 async fn serve(mut reader: EventReader, pieces: mpsc::Sender<Bytes>) {
     let mut piece = Bytes::from_static(HELLO.as_bytes());
+    let mut kept = Some(reader.end_of_kept());
     while pieces.send(piece).await.is_ok() {
+        if kept.is_some_and(|end| reader.has_reached(end)) {
+            kept = None;
+            piece = Bytes::from_static(TOLD.as_bytes());
+            continue;
+        }
         piece = tokio::select! {
             heard = reader.next() => match heard {
                 Some(Heard::Event(notice)) => framed(&notice),
@@ -68,6 +76,7 @@ mod tests {
         let events = Events::default();
         let mut unread = subscribe(&events, None);
         assert_eq!(text(&mut unread).await.as_deref(), Some(HELLO));
+        assert_eq!(text(&mut unread).await.as_deref(), Some(TOLD), "nothing was kept");
         // The clock of the test goes on while everything waits.
         assert_eq!(text(&mut unread).await.as_deref(), Some(COMMENT));
         events.tell(Fact::FileReloaded { setting: "PUBLISH_KEYS_FILE" });
@@ -78,6 +87,37 @@ mod tests {
         assert!(lines[2].starts_with("data: {\"id\":") && piece.ends_with("}\n\n"), "{piece}");
         events.end();
         assert_eq!(text(&mut unread).await, None);
+    }
+
+    #[tokio::test]
+    async fn end_of_the_kept_events_is_told_once_behind_the_last_of_them_however_many_follow() {
+        for (after, kept) in [(None, 41), (Some(38), 2), (Some(40), 0)] {
+            let events = Events::default();
+            let tell = || events.tell(Fact::FileReloaded { setting: "PUBLISH_KEYS_FILE" });
+            (0..40).for_each(|_| tell());
+            let stranger = "0000000000000000-0";
+            let last = match after {
+                None => stranger.to_owned(),
+                Some(number) => {
+                    let Some(Heard::Gap(notice)) = events.reader(Some(stranger)).next().await else { panic!("no gap") };
+                    format!("{}-{number}", notice.id().split('-').next().unwrap())
+                }
+            };
+            let mut unread = subscribe(&events, Some(&last));
+            assert_eq!(text(&mut unread).await.as_deref(), Some(HELLO), "{last}");
+            let mut before = 0;
+            loop {
+                // More events come than the client reads.
+                (0..2).for_each(|_| tell());
+                match text(&mut unread).await.unwrap() {
+                    piece if piece == TOLD => break,
+                    _ => before += 1,
+                }
+            }
+            assert_eq!(before, kept, "{last}");
+            let next = text(&mut unread).await.unwrap();
+            assert!(next.starts_with("id: "), "{next}");
+        }
     }
 
     #[tokio::test]

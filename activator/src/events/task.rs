@@ -223,6 +223,16 @@ impl EventReader {
         self.at
     }
 
+    /// The number behind the newest event that is kept now.
+    pub(super) fn end_of_kept(&self) -> u64 {
+        lock(&self.events.0.journal).next()
+    }
+
+    /// True if all events before this number have been read, or are known to be missed.
+    pub(super) fn has_reached(&self, end: u64) -> bool {
+        !self.unknown && self.at >= end
+    }
+
     /// True when there will be no more events than those that are in the buffer.
     pub(super) fn is_ended(&self) -> bool {
         self.next.borrow().is_none()

@@ -106,6 +106,8 @@ pub(crate) struct HttpReply {
 pub(crate) struct HttpAnswerStream {
     /// The status.
     pub(crate) status: u16,
+    /// The answer is a stream of server-sent events.
+    pub(crate) has_events: bool,
     body: Incoming,
 }
 
@@ -121,7 +123,7 @@ impl HttpAnswerStream {
                     Ok(part) => return Some(Ok(part)),
                     Err(_) => continue,
                 },
-                Err(error) => return Some(Err(HttpCallError::Unreachable(causes(&error)))),
+                Err(error) => return Some(Err(HttpCallError::Cut(causes(&error)))),
             }
         }
     }
@@ -151,6 +153,9 @@ pub(crate) enum HttpCallError {
     /// There is no connection, or it has ended.
     #[error("the server cannot be reached: {0}")]
     Unreachable(String),
+    /// The answer has begun, and its connection has ended before it.
+    #[error("the answer broke off: {0}")]
+    Cut(String),
     /// The answer is longer than allowed.
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
@@ -204,7 +209,9 @@ impl HttpClient {
         let within = call.within;
         let answer = timeout(within, self.begin(any_request(call)?)).await.unwrap_or(Err(HttpCallError::Late))?;
         let (head, body) = answer.into_parts();
-        Ok(HttpAnswerStream { status: head.status.as_u16(), body })
+        let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let has_events = content_type.starts_with("text/event-stream");
+        Ok(HttpAnswerStream { status: head.status.as_u16(), has_events, body })
     }
 
     async fn begin(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, HttpCallError> {
@@ -227,7 +234,7 @@ impl HttpClient {
         let mut bytes = BytesMut::new();
         // The rest of a body that is too long is not read, so its connection is not used again.
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| HttpCallError::Unreachable(causes(&error)))?;
+            let frame = frame.map_err(|error| HttpCallError::Cut(causes(&error)))?;
             let Ok(part) = frame.into_data() else { continue };
             if bytes.len() + part.len() > most {
                 return Err(HttpCallError::TooLong(most));
