@@ -298,6 +298,12 @@ impl PushTemplate {
         self.app.holds("{publisher}") || self.key.holds("{publisher}")
     }
 
+    /// The stream key of the URL, if it is the same for every publisher.
+    pub fn fixed_key(&self) -> Option<Secret> {
+        let holds = ["{key}", "{app}", "{publisher}"].iter().any(|placeholder| self.key.holds(placeholder));
+        (!holds).then(|| Secret::new(self.key.0.as_str()))
+    }
+
     /// The destination of a publisher's stream: `app` and `key` as the publisher sent them, byte for byte with their queries.
     pub fn resolve(&self, app: &str, key: &StreamKey) -> Result<PushUrl, NameError> {
         self.resolve_for(app, key, "")

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
@@ -56,6 +56,36 @@ impl Authority {
         configuration(certificate.der().clone(), &key)
     }
 
+    /// A server's configuration as [`Self::server`], whose certificate ends at `end`.
+    ///
+    /// # Panics
+    /// `name` is neither a host name nor an address.
+    #[must_use]
+    pub fn server_until(&self, name: &str, end: SystemTime) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.not_after = end.into();
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        configuration(certificate.der().clone(), &key)
+    }
+
+    /// Files with a certificate that ends at `end`, as [`Self::files`].
+    ///
+    /// # Panics
+    /// `name` is neither a host name nor an address, or there is no temporary directory.
+    #[must_use]
+    pub fn files_until(&self, name: &str, end: SystemTime) -> ServerFiles {
+        let files = self.files(name);
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.not_after = end.into();
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        for (path, text) in [(&files.certificate, certificate.pem()), (&files.key, key.serialize_pem())] {
+            std::fs::write(path, text).expect("a file");
+        }
+        files
+    }
+
     /// Files with a certificate for `name`, a host name or an address, and its key.
     ///
     /// # Panics
@@ -88,7 +118,15 @@ impl Authority {
     /// # Panics
     /// The files cannot be written.
     pub fn renew_process(&self, files: &ProcessFiles, good_for: Duration, trusted: &[&Self]) {
-        for (name, text) in self.process_texts(good_for, trusted) {
+        self.renew_process_until(files, wall(now()) + good_for, trusted);
+    }
+
+    /// The same with a certificate that ends at `end`.
+    ///
+    /// # Panics
+    /// The files cannot be written.
+    pub fn renew_process_until(&self, files: &ProcessFiles, end: SystemTime, trusted: &[&Self]) {
+        for (name, text) in self.process_texts_until(end, trusted) {
             std::fs::write(files.0.path().join(name), text).expect("a file");
         }
     }
@@ -99,9 +137,13 @@ impl Authority {
     /// The file of an authority is gone.
     #[must_use]
     pub fn process_texts(&self, good_for: Duration, trusted: &[&Self]) -> [(&'static str, String); 3] {
+        self.process_texts_until(wall(now()) + good_for, trusted)
+    }
+
+    fn process_texts_until(&self, end: SystemTime, trusted: &[&Self]) -> [(&'static str, String); 3] {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec!["liveedgecast".to_owned()]).expect("a name");
-        params.not_after = (wall(now()) + good_for).into();
+        params.not_after = end.into();
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let authorities =
             trusted.iter().map(|authority| std::fs::read_to_string(authority.file()).expect("an authority"));

@@ -57,6 +57,19 @@ impl Nginx {
         Self::start("on_publish http://STATUS/refused;", "")
     }
 
+    /// Starts an upstream whose hook takes every stream of `live`: see [`Self::hook_calls`].
+    #[must_use]
+    pub fn accepting_by_hook() -> Self {
+        Self::start("notify_method get; on_publish http://STATUS/accepted;", "")
+    }
+
+    /// The requests of the hook so far, with the stream's name in their query.
+    #[must_use]
+    pub fn hook_calls(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.process.directory().join("hooks.log")).unwrap_or_default();
+        log.lines().map(str::to_owned).collect()
+    }
+
     /// The FLV file that was recorded under a key.
     #[must_use]
     pub fn recorded(&self, key: &str) -> PathBuf {
@@ -90,7 +103,7 @@ http {{
   client_body_temp_path {directory}/t1; proxy_temp_path {directory}/t2; fastcgi_temp_path {directory}/t3;
   uwsgi_temp_path {directory}/t4; scgi_temp_path {directory}/t5;
   server {{ listen {status}; location / {{ rtmp_stat all; }} location /refused {{ return 403; }}
-    location /accepted {{ return 204; }} location /renamed {{ return 302 renamed-{KEY_MARK}; }}
+    location /accepted {{ access_log {directory}/hooks.log; return 204; }} location /renamed {{ return 302 renamed-{KEY_MARK}; }}
     location /moved {{ return 302 rtmp://{address}/backup; }} }}
 }}
 "

@@ -71,6 +71,8 @@ struct Manners {
     late: Option<(&'static str, Duration)>,
     /// True if the sink reads.
     reads: bool,
+    /// True if `connect` is refused without a user and a proof of the password, in Adobe's way; which password is not looked at.
+    asks_for_user: bool,
 }
 
 #[derive(Debug)]
@@ -121,8 +123,15 @@ impl Sink {
     }
 
     fn new(address: SocketAddr, listener: TcpListener, tls: Option<Arc<ServerConfig>>) -> Self {
-        let manners =
-            Manners { listens: true, answers: true, refuses: None, one_per_name: false, late: None, reads: true };
+        let manners = Manners {
+            listens: true,
+            answers: true,
+            refuses: None,
+            one_per_name: false,
+            late: None,
+            reads: true,
+            asks_for_user: false,
+        };
         let state = Mutex::new(State { manners, sessions: Vec::new(), sockets: Vec::new() });
         let shared = Arc::new(SharedSink { state, changed: Condvar::new(), tls });
         let for_thread = Arc::clone(&shared);
@@ -165,6 +174,11 @@ impl Sink {
     /// Refuses every `publish` from now on with this code.
     pub fn refuse(&self, code: &'static str) {
         self.behave(|manners| manners.refuses = Some(code));
+    }
+
+    /// Asks for a user and a password from now on.
+    pub fn ask_for_user(&self) {
+        self.behave(|manners| manners.asks_for_user = true);
     }
 
     /// Accepts every `publish` from now on.
@@ -386,7 +400,7 @@ fn converse(
             let mut answers = Vec::new();
             for index in commands..session.recording.commands.len() {
                 let command = session.recording.commands[index].1.clone();
-                answer(&command, session, manners.refuses, &taken, &mut answers);
+                answer(&command, session, manners.refuses, manners.asks_for_user, &taken, &mut answers);
                 if let Some((_, by)) = manners.late.filter(|(name, _)| *name == command.name) {
                     late = by;
                 }
@@ -419,10 +433,22 @@ const OUR_CHUNKS: u32 = 128;
 /// Stream id that `createStream` returns: not 1, which some clients take for granted.
 const STREAM_ID: u32 = 5;
 
+/// The reason why an app is refused that lacks a user or a proof, in the words of Adobe's access manager.
+fn refusal_of(app: &str) -> Option<&'static str> {
+    match (app.contains("user="), app.contains("response=")) {
+        (false, _) => Some("[ AccessManager.Reject ] : [ code=403 need auth; authmod=adobe ] : "),
+        (true, false) => {
+            Some("[ AccessManager.Reject ] : [ authmod=adobe ] : ?reason=needauth&user=foo&salt=S&challenge=C&opaque=O")
+        }
+        (true, true) => None,
+    }
+}
+
 fn answer(
     command: &Command,
     session: &mut SinkSession,
     refuses: Option<&'static str>,
+    asks_for_user: bool,
     taken: &[(String, String)],
     out: &mut Vec<u8>,
 ) {
@@ -439,6 +465,13 @@ fn answer(
         "connect" => {
             let text = |name| command.object.property(name).and_then(Value::as_str).unwrap_or_default().to_owned();
             (session.app, session.tc_url) = (text("app"), text("tcUrl"));
+            if let Some(description) = asks_for_user.then(|| refusal_of(&session.app)).flatten() {
+                let pairs =
+                    [("level", "error"), ("code", "NetConnection.Connect.Rejected"), ("description", description)];
+                let (name, transaction) = ("_error".to_owned(), command.transaction);
+                let refused = Command { name, transaction, object: Value::Null, arguments: vec![object(&pairs)] };
+                return refused.write(out, 3, 0, OUR_CHUNKS);
+            }
             Control::WindowAckSize(WINDOW).write(out, OUR_CHUNKS);
             Control::SetPeerBandwidth { size: WINDOW, limit: 2 }.write(out, OUR_CHUNKS);
             let about = object(&[("fmsVer", "FMS/3,0,1,123"), ("capabilities", "31")]);

@@ -36,9 +36,15 @@ pub(super) fn pages(folder: Option<&Path>, mut command: Command) -> Result<(), C
     Ok(())
 }
 
+/// The page of one command. Note: `man` prints the title at both sides of the header, with the manual between them, and cuts what does not fit into 80
+/// columns; so a command's title is its own words. An empty date would have the source take its place.
 fn page(command: Command) -> Result<String, CommandFailure> {
+    const PROGRAM: &str = "liveedgecast-activator";
+    let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
+    let title = name.strip_prefix(PROGRAM).and_then(|words| words.strip_prefix('-')).unwrap_or(&name).to_owned();
+    let page = Man::new(command).title(title).date(env!("CARGO_PKG_VERSION"));
     let mut text = Vec::new();
-    let rendered = Man::new(command).render(&mut text);
+    let rendered = page.source(PROGRAM).manual("LiveEdgeCast").render(&mut text);
     rendered.map_err(|error| CommandFailure::Refused(format!("the page cannot be made: {error}")))?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }

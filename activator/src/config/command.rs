@@ -81,9 +81,17 @@ pub struct CheckArgs {
     /// Dial no destination and ask no server
     #[arg(long)]
     pub offline: bool,
+    /// Also publish to every destination whose URL has a stream key of its own, without media, and end the stream after a second: some platforms start a broadcast by
+    /// that, and some end a stream that is live under the key
+    #[arg(long, conflicts_with_all = ["offline", "config"])]
+    pub publish: bool,
     /// A ScaledObject (YAML) whose numbers are compared with the settings, or - to read it from standard input
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub scaled_object: Option<PathBuf>,
+    /// The same with the ScaledObject that is in force, read from the Kubernetes API, also with --offline: by KUBECONFIG or ~/.kube/config, otherwise by the
+    /// account of the pod, which needs the right to `get` `scaledobjects` of the group `keda.sh`
+    #[arg(long, value_name = "[NAMESPACE/]NAME", conflicts_with = "scaled_object")]
+    pub kubernetes: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -290,3 +290,29 @@ fn all_mistakes_are_told_at_once_and_none_shows_a_key() {
     assert_eq!(admin.zip(view).map(|(a, v)| (a.expose(), v.expose())), Some((tokens[1], tokens[3])));
     assert!(!format!("{settings:?}").contains("S3CRET"));
 }
+
+#[test]
+fn mistake_in_a_file_is_told_under_the_setting_that_names_the_file() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, b"short").unwrap();
+    let bad = file.path().to_str().unwrap();
+    let rows: [(&[&str], &str); 7] = [
+        (&["--push-url-file", bad], "RTMP_PUSH_URL_FILE: "),
+        (&["--push-url", URL, "--jwt-secret-file", bad], "LIVEEDGECAST_JWT_SECRET_FILE: is shorter"),
+        (&["--push-url", URL, "--admin-token-file", bad], "ADMIN_TOKEN_FILE: needs"),
+        (&["--push-url", URL, "--view-token-file", bad], "VIEW_TOKEN_FILE: needs"),
+        (
+            &["--push-url", URL, "--control-secret-file", bad, "--control-listen", "0.0.0.0:6001"],
+            "CONTROL_SECRET_FILE: is shorter",
+        ),
+        (
+            &["--push-url", URL, "--events-url", "http://a/", "--events-secret-file", bad],
+            "LIVEEDGECAST_EVENTS_SECRET_FILE: ",
+        ),
+        (&["--push-url", URL, "--jwt-secret", "short"], "LIVEEDGECAST_JWT_SECRET: is shorter"),
+    ];
+    for (args, told) in rows {
+        let problems = resolve(args).unwrap_err();
+        assert!(problems.contains(told), "{args:?}: {problems}");
+    }
+}

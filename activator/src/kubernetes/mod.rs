@@ -1,6 +1,6 @@
 //! All calls to the Kubernetes API (architecture.md, "Demand and KEDA" and "Scale-in"). In: the view of all activators
 //! ([`crate::peers`]). Out: more workers when KEDA does not act (`watchdog`); deletion costs of pods (`cost`); cordons of idle workers, so
-//! that the HPA removes exactly those (`scale_in`). Next: the API server; no stream waits for it.
+//! that the HPA removes exactly those (`scale_in`); a ScaledObject for the command `check` (`scaled_object`). Next: the API server; no stream waits for it.
 //!
 //! One of several activators acts: the one with the smallest name among those that can. An activator whose call fails announces for a
 //! while that it cannot.
@@ -26,6 +26,8 @@ mod pods;
 #[cfg(feature = "kubernetes")]
 mod scale_in;
 #[cfg(feature = "kubernetes")]
+mod scaled_object;
+#[cfg(feature = "kubernetes")]
 mod task;
 #[cfg(test)]
 #[cfg(feature = "kubernetes")]
@@ -39,5 +41,7 @@ pub use error::ApiError;
 pub use metrics::KubernetesMetrics;
 #[cfg(feature = "kubernetes")]
 pub use pods::watch_pods;
+#[cfg(feature = "kubernetes")]
+pub use scaled_object::ScaledObjectReader;
 #[cfg(feature = "kubernetes")]
 pub use task::{Room, run};

@@ -1,4 +1,5 @@
 //! The commands that people type, against a gateway that runs: what they print, what they change, and what they say when they cannot.
+#![expect(clippy::disallowed_methods, reason = "shell: a thread for a fake gateway")]
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -327,6 +328,19 @@ fn help_completions_and_pages_of_the_manual_are_printed() {
         let text = std::fs::read_to_string(pages.join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
         assert!(text.contains(".TH") && text.contains(".SH"), "{page}: {text}");
     }
+    // The header has the title twice and the manual once, the footer source, date and title; each line has 80 columns.
+    for page in std::fs::read_dir(&pages).expect("the pages") {
+        let page = page.expect("a page").path();
+        let text = std::fs::read_to_string(&page).expect("a page");
+        let header = text.lines().find_map(|line| line.strip_prefix(".TH ")).expect("a header");
+        let words: Vec<&str> = header.split_whitespace().map(|word| word.trim_matches('"')).collect();
+        let [title, section, date, source, manual] = words[..] else { panic!("{}: {header}", page.display()) };
+        let side = title.len() + section.len() + "()".len();
+        for (left, middle) in [(side, manual.len()), (source.len(), date.len())] {
+            let room = 80 - 2 * left.max(side);
+            assert!(middle + "  ".len() <= room && middle > 0, "{}: {header}", page.display());
+        }
+    }
     assert!(Typed::new("man").run().good().contains(".TH"));
 }
 
@@ -336,4 +350,115 @@ fn reader_of_the_output_that_has_gone_is_no_error() {
     let script = format!("{} man | head -n 1; exit ${{PIPESTATUS[0]}}", program.display());
     let output = Command::new("bash").args(["-c", &script]).output().expect("bash");
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+/// A fake gateway: it gives one answer to every request, byte for byte, and closes the connection.
+fn fake_gateway(answer: &str) -> String {
+    let (address, listener) = loopback::listener(8080, std::net::TcpListener::bind);
+    let answer = answer.to_owned();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let Ok(mut socket) = socket else { return };
+            let mut request = [0; 4096];
+            let _ = std::io::Read::read(&mut socket, &mut request);
+            let _ = std::io::Write::write_all(&mut socket, answer.as_bytes());
+        }
+    });
+    url(address)
+}
+
+/// An answer with a body, and the length that its head says.
+fn answer(kind: &str, length: usize, body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+}
+
+#[test]
+fn answers_that_no_gateway_gives_are_one_line_with_the_fix_in_every_command() {
+    let whole = |kind: &str, body: &str| answer(kind, body.len(), body);
+    let rows = [
+        ("a page", whole("text/html", "<html>hello</html>"), 1, "does not answer as a gateway does"),
+        (
+            "half of its JSON",
+            whole("application/json", "[{\"id\":\"a\",\"app\""),
+            1,
+            "does not answer as a gateway does",
+        ),
+        ("JSON of another kind", whole("application/json", "{\"id\":\"a\"}"), 1, "does not answer as a gateway does"),
+        ("an answer that breaks off", answer("application/json", 500, "[{\"id\":\"a\""), 3, "did not end its answer"),
+        ("no answer", String::new(), 3, "no gateway answers"),
+        ("no HTTP", "220 mail ESMTP\r\n".to_owned(), 3, "no gateway answers"),
+        (
+            "a redirect",
+            "HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned(),
+            1,
+            "status 302",
+        ),
+    ];
+    let commands = [
+        "streams",
+        "streams a --json",
+        "workers",
+        "top --once",
+        "drain w",
+        "undrain w",
+        "kick a",
+        "destination list a",
+        "destination restart a b --wait",
+        "events",
+    ];
+    for (what, answer, code, words) in rows {
+        let base = fake_gateway(&answer);
+        for command in commands {
+            // Another kind of JSON is another kind of content for events.
+            let (code, words) = match command {
+                "events" if what == "an answer that breaks off" => (1, "does not answer as a gateway does"),
+                _ => (code, words),
+            };
+            let said = Typed::new(command).arg("--api").arg(&base).run();
+            println!("{what}: {command}: {said:?}");
+            said.fails(code, &[words, &base]);
+        }
+    }
+}
+
+#[test]
+fn events_end_where_the_gateway_says_so_and_never_silently_before() {
+    let event = |number: u32| format!("id: a-{number}\nevent: x.y\ndata: {{\"timestamp\":\"t\",\"data\":{{}}}}\n\n");
+    let stream = |pieces: &[&str]| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+        fake_gateway(&format!("{head}{}", pieces.concat()))
+    };
+    let (hello, told) = (":keeps\nretry: 1000\n\n", ":told\n\n");
+    let lines = |said: &Said| said.output.lines().count();
+    let typed = |base: &str| Typed::new("events --api").arg(base).run();
+    // Those behind the mark are new.
+    let said = typed(&stream(&[hello, &event(1), &event(2), told, &event(3)]));
+    assert_eq!((said.code, lines(&said)), (Some(0), 2), "{said:?}");
+    let said = typed(&stream(&[hello, told]));
+    assert_eq!((said.code, lines(&said)), (Some(0), 0), "{said:?}");
+    // The connection breaks before the mark.
+    let said = typed(&stream(&[hello, &event(1)]));
+    assert_eq!((said.code, lines(&said)), (Some(3), 1), "{said:?}");
+    assert!(said.errors.contains("has not told all events"), "{said:?}");
+    // A gateway of an earlier version sets no mark.
+    let said = typed(&stream(&["retry: 1000\n\n", &event(1), &event(2)]));
+    assert_eq!((said.code, lines(&said)), (Some(0), 2), "{said:?}");
+}
+
+#[test]
+fn one_frame_in_a_pipe_is_whole_unless_columns_say_otherwise() {
+    let place = Place::new();
+    let _publisher = place.published("studio");
+    place.sink.receives(50);
+    let widest = |typed: Typed| {
+        let frame = typed.run().good();
+        frame.lines().map(|line| line.chars().count()).max().unwrap_or_default()
+    };
+    until("a stream in the frame", || place.typed("top --once").run().good().contains("studio"));
+    // The line of the gateway alone is longer than 120 characters.
+    assert!(widest(place.typed("top --once")) > 120, "a line is cut");
+    assert_eq!(widest(place.typed("top --once").with("COLUMNS", "70")), 70);
+    for nothing in ["0", "wide", ""] {
+        assert!(widest(place.typed("top --once").with("COLUMNS", nothing)) > 120, "{nothing}");
+    }
 }

@@ -1,20 +1,24 @@
-//! The dialogue with a destination, up to `createStream`. In: a push URL. Out: what is wrong with it. The session is `common`'s, the same as a worker's.
+//! The dialogue with a destination, up to `createStream`, and with `--publish` up to the end of a stream. In: a push URL. Out: what is wrong with it. The
+//! session is `common`'s, the same as a worker's.
 //!
 //! Note: `releaseStream` and `FCPublish` go with `createStream`, and some servers end a live stream of that name for them. So the dialogue has a name
-//! of its own in place of the stream key, and no server sees `publish`.
+//! of its own in place of the stream key, and no server sees `publish`, unless a person has asked for that.
 #![expect(clippy::disallowed_methods, reason = "shell: dials destinations, within a time")]
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use liveedgecast_common::clock::{now, sleep_until};
 use liveedgecast_common::key::StreamKey;
-use liveedgecast_common::rtmp::client::{ClientEvent, ClientSession, Stage};
+use liveedgecast_common::random;
+use liveedgecast_common::rtmp::auth::{AuthAnswer, Challenge};
+use liveedgecast_common::rtmp::client::{Class, ClientEvent, ClientSession, Stage};
 use liveedgecast_common::trust::{self, Verifier};
 use liveedgecast_common::url::{PushTemplate, PushUrl};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{ServerName, UnixTime};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -27,6 +31,10 @@ const PART: &str = "destination";
 const NAME: &str = "liveedgecast-check";
 /// Time for each step: a server that needs longer loses publishers, too.
 const STEP: Duration = Duration::from_secs(5);
+/// Time for which a stream has to stay after it was let in: a server that refuses it after all does so at once.
+const STAYS: Duration = Duration::from_secs(1);
+/// Questions for a user and a password that are answered, as by a worker: Adobe's scheme takes two.
+const MAX_CHALLENGES: usize = 2;
 /// Time before the end of a certificate at which it should have been renewed: a third of the ninety days that common authorities give.
 pub(super) const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
@@ -37,6 +45,8 @@ pub(super) struct DialTarget {
     pub(super) name: String,
     /// Its URL.
     pub(super) url: PushTemplate,
+    /// A stream without media is published, with the key of the URL.
+    pub(super) publish: bool,
 }
 
 /// The part that all dialogues share: the authorities, read once.
@@ -69,12 +79,13 @@ impl Trust {
     }
 }
 
-/// Dials one destination, and takes the dialogue as far as it goes without a publisher.
+/// Dials one destination, and takes the dialogue as far as it goes without a publisher, or to the end of a stream without media.
 pub(super) async fn dial(target: DialTarget, trust: Trust) -> Findings {
     let mut found = Findings::default();
     let key = StreamKey::parse(NAME);
     let resolved = key.and_then(|key| Ok((target.url.resolve_for("live", &key, "check")?, key)));
     let url = match resolved {
+        Ok((url, _)) if target.publish => url,
         Ok((url, key)) => PushUrl { key, ..url },
         Err(error) => {
             found.fault(PART, &target.name, format!("its URL cannot be filled in: {error}"));
@@ -82,26 +93,50 @@ pub(super) async fn dial(target: DialTarget, trust: Trust) -> Findings {
         }
     };
     let place = url.authority();
-    let stream = match connect(&url).await {
-        Ok(stream) => stream,
-        Err(text) => {
-            found.fault(PART, &target.name, format!("{place}: {text}"));
-            return found;
-        }
-    };
-    let talked = if url.tls {
-        match secure(&url, stream, &trust, &target.name, &mut found).await {
-            Ok(stream) => talk(&url, stream).await,
-            Err(text) => Err(text),
-        }
-    } else {
-        talk(&url, stream).await
-    };
-    match talked {
+    match converse(&url, &target, &trust, &mut found).await {
         Ok(reached) => found.good(format!("destination {}: {place} {reached}", target.name)),
         Err(text) => found.fault(PART, &target.name, format!("{place}: {text}")),
     }
     found
+}
+
+/// The dialogue, over as many connections as the question for a user and a password takes.
+async fn converse(
+    url: &PushUrl,
+    target: &DialTarget,
+    trust: &Trust,
+    found: &mut Findings,
+) -> Result<&'static str, String> {
+    let mut answer = None;
+    for connection in 0..=MAX_CHALLENGES {
+        // A certificate that ends soon is one finding.
+        let mut warnings = Findings::default();
+        let stream = connect(url).await?;
+        let session = ClientSession::new(url, answer.take());
+        let talked = if url.tls {
+            let stream = secure(url, stream, trust, &target.name, &mut warnings).await?;
+            talk(url, session, target.publish, stream).await
+        } else {
+            talk(url, session, target.publish, stream).await
+        };
+        if connection == 0 {
+            found.append(warnings);
+        }
+        match (talked?, &url.credentials) {
+            (Talked::Asked(challenge), Some(credentials)) if target.publish => {
+                let nonce = random::bytes::<4>();
+                answer = Some(AuthAnswer::new(&challenge, credentials, &url.app, u32::from_ne_bytes(nonce)));
+            }
+            (Talked::Asked(_), Some(_)) => {
+                return Ok("speaks RTMP and asks for the user and the password, which were not sent");
+            }
+            (Talked::Asked(_), None) => {
+                return Err("wants a user and a password: write rtmp://USER:PASSWORD@… into the URL".to_owned());
+            }
+            (Talked::Reached(words), _) => return Ok(words),
+        }
+    }
+    Err("asks for the user and the password again and again: correct them in the URL".to_owned())
 }
 
 /// A connection, by the first address that takes one.
@@ -167,39 +202,59 @@ async fn secure(
     if let Some(([own, others @ ..], verifier)) = presented.zip(trust.verifier.as_ref()) {
         let then = UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs()) + SOON);
         if let Err(error) = verifier.verify_server_cert(own, others, &server, &[], then) {
-            let words =
-                expiry(&error).unwrap_or_else(|| "the certificate is not trusted any more in two weeks".to_owned());
+            let words = match error {
+                rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => {
+                    life(not_after.as_secs(), UnixTime::now().as_secs())
+                }
+                _ => "the certificate is not trusted any more in two weeks".to_owned(),
+            };
             found.warning(PART, name, format!("{}: {words}: its operator has to renew it", url.authority()));
         }
     }
     Ok(stream)
 }
 
-/// The end of a certificate in words, if that is the error.
-pub(super) fn expiry(error: &rustls::Error) -> Option<String> {
-    let rustls::Error::InvalidCertificate(rustls::CertificateError::ExpiredContext { not_after, .. }) = error else {
-        return None;
+/// The end of a certificate in words. Both times: seconds since 1970.
+pub(super) fn life(end: u64, now: u64) -> String {
+    const DAY: u64 = 86_400;
+    let span = |seconds: u64| match seconds {
+        seconds if seconds >= 2 * DAY => format!("{} days", seconds / DAY),
+        seconds => format!("{} hours", seconds / 3600),
     };
-    let now = UnixTime::now().as_secs();
-    let (end, days) = (not_after.as_secs(), not_after.as_secs().saturating_sub(now) / 86_400);
-    Some(match end.checked_sub(now) {
-        Some(_) => format!("the certificate ends in {days} days"),
-        None => format!("the certificate ended {} days ago", (now - end) / 86_400),
-    })
+    match end.checked_sub(now) {
+        Some(left) => format!("the certificate ends in {}", span(left)),
+        None => format!("the certificate ended {} ago", span(now - end)),
+    }
 }
 
-/// The dialogue: handshake, `connect`, `createStream`. Returns how far it went.
-async fn talk(url: &PushUrl, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<&'static str, String> {
-    let mut session = ClientSession::new(url, None);
+/// The end of a dialogue that did not fail.
+enum Talked {
+    /// How far it went.
+    Reached(&'static str),
+    /// The server wants a user and a password, on a new connection.
+    Asked(Challenge),
+}
+
+/// The dialogue: handshake, `connect`, `createStream`, and `publish` if that is wanted.
+async fn talk(
+    url: &PushUrl,
+    mut session: ClientSession,
+    publish: bool,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+) -> Result<Talked, String> {
     session.start();
     let mut buffer = vec![0; 16 << 10];
+    // Some servers say that a stream may begin and close the connection then: nginx-rtmp with `deny publish`.
+    let mut stays: Option<Instant> = None;
     loop {
         match session.stage() {
             // The stream is made. What waits to be written is `publish`.
-            Stage::Publish | Stage::Live => return Ok("takes streams (connect and createStream)"),
+            Stage::Publish if !publish => {
+                return Ok(Talked::Reached("takes streams (connect and createStream)"));
+            }
             // An app that holds a key cannot be asked for without one.
             Stage::Connect if url.app_holds_key => {
-                return Ok("speaks RTMP; its app holds the key, so it was asked for nothing");
+                return Ok(Talked::Reached("speaks RTMP; its app holds the key, so it was asked for nothing"));
             }
             _ => {}
         }
@@ -207,12 +262,22 @@ async fn talk(url: &PushUrl, mut stream: impl AsyncRead + AsyncWrite + Unpin) ->
         let stage = session.stage();
         stream.write_all(&output).await.map_err(|error| closed(stage, &error.to_string()))?;
         stream.flush().await.map_err(|error| closed(stage, &error.to_string()))?;
-        let read = timeout(STEP, stream.read(&mut buffer)).await;
+        let until = stays.unwrap_or_else(|| now() + STEP);
+        let read = tokio::select! {
+            biased;
+            read = stream.read(&mut buffer) => read,
+            () = sleep_until(Some(until)) => {
+                if stays.is_none() {
+                    return Err(silent(stage));
+                }
+                end(session, stream).await;
+                return Ok(Talked::Reached("takes the stream (connect, createStream and publish), which was ended after a second"));
+            }
+        };
         let read = match read {
-            Err(_) => return Err(silent(stage)),
-            Ok(Err(error)) => return Err(closed(stage, &error.to_string())),
-            Ok(Ok(0)) => return Err(closed(stage, "it closed the connection")),
-            Ok(Ok(read)) => read,
+            Err(error) => return Err(closed(stage, &error.to_string())),
+            Ok(0) => return Err(closed(stage, "it closed the connection")),
+            Ok(read) => read,
         };
         let handled = session.handle(&buffer[..read]);
         handled.map_err(|error| {
@@ -220,23 +285,48 @@ async fn talk(url: &PushUrl, mut stream: impl AsyncRead + AsyncWrite + Unpin) ->
         })?;
         while let Some(event) = session.poll_event() {
             match event {
-                ClientEvent::Refused(class, text) => {
-                    return Err(format!(
-                        "refuses ({}: {text}): correct the app in the URL, or allow it at the server",
-                        class.as_str()
-                    ));
+                ClientEvent::Started => stays = Some(now() + STAYS),
+                ClientEvent::Refused(class, text) => return Err(refused_in(stage, class, &text)),
+                ClientEvent::AuthAsked(challenge) => return Ok(Talked::Asked(challenge)),
+                ClientEvent::Redirected(_) => {
+                    return Ok(Talked::Reached("leads to another server, which was not asked"));
                 }
-                ClientEvent::AuthAsked(_) if url.credentials.is_none() => {
-                    return Err("wants a user and a password: write rtmp://USER:PASSWORD@… into the URL".to_owned());
+                ClientEvent::Ended(text) if stage >= Stage::Publish => {
+                    return Err(format!("ended the stream ({text}): {KEY_FIX}"));
                 }
-                ClientEvent::AuthAsked(_) => {
-                    return Ok("speaks RTMP and asks for the user and the password, which were not sent");
-                }
-                ClientEvent::Redirected(_) => return Ok("leads to another server, which was not asked"),
                 ClientEvent::Ended(text) => return Err(format!("ended the dialogue ({text}): look at its log")),
-                ClientEvent::Started | ClientEvent::Acknowledged(_) => {}
+                ClientEvent::Acknowledged(_) => {}
             }
         }
+    }
+}
+
+/// Ends the stream, and waits a moment for the server to close the connection: it may not read what a reset overtakes.
+async fn end(mut session: ClientSession, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    session.end();
+    let said = async {
+        stream.write_all(&session.take_output()).await?;
+        stream.shutdown().await?;
+        let mut rest = [0; 1024];
+        while stream.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    };
+    let _ = timeout(STAYS, said).await;
+}
+
+/// The fix where a server took everything up to `publish`.
+const KEY_FIX: &str =
+    "correct the stream key in the URL, or allow it at the server; some platforms want a broadcast to be set up first";
+
+/// A refusal in words.
+fn refused_in(stage: Stage, class: Class, text: &str) -> String {
+    let word = class.as_str();
+    match class {
+        Class::BadName => format!(
+            "refuses ({word}: {text}): a stream is live under this key, or was until a moment ago; end it, or try again in a minute"
+        ),
+        _ if stage >= Stage::Publish => format!("refuses to publish ({word}: {text}): {KEY_FIX}"),
+        _ => format!("refuses ({word}: {text}): correct the app in the URL, or allow it at the server"),
     }
 }
 
@@ -245,6 +335,8 @@ fn closed(stage: Stage, why: &str) -> String {
         Stage::Handshake => {
             format!("does not speak RTMP ({why}): correct the port in the URL; with TLS it begins with rtmps://")
         }
+        Stage::Publish => format!("ended the connection in place of an answer to publish ({why}): {KEY_FIX}"),
+        Stage::Live => format!("let the stream begin, and ended it at once ({why}): {KEY_FIX}"),
         stage => format!(
             "ended the connection in the stage {} ({why}): correct the app in the URL, or look at the server's log",
             stage.as_str()
@@ -258,5 +350,25 @@ fn silent(stage: Stage) -> String {
             "does not answer the handshake: correct the port in the URL; with TLS it begins with rtmps://".to_owned()
         }
         stage => format!("does not answer in the stage {}: look at the server's log, or restart it", stage.as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn life_of_a_certificate_is_told_in_days_and_at_its_end_in_hours() {
+        const NOW: u64 = 1_800_000_000;
+        for (end, words) in [
+            (NOW + 9 * 86_400, "ends in 9 days"),
+            (NOW + 172_799, "ends in 47 hours"),
+            (NOW + 60, "ends in 0 hours"),
+            (NOW, "ends in 0 hours"),
+            (NOW - 3600, "ended 1 hours ago"),
+            (NOW - 40 * 86_400, "ended 40 days ago"),
+        ] {
+            assert_eq!(life(end, NOW), format!("the certificate {words}"), "{end}");
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! The check of everything that a gateway needs, before it serves or beside one that does. In: the settings. Out: a line for each thing that is wrong,
 //! with its fix. `finding`, `scaled_object` are pure; the other files look at the machine and the network.
+#![expect(clippy::disallowed_methods, reason = "shell: certificates are compared with the clock")]
 
 mod destinations;
 mod finding;
+mod object_in_force;
 mod ports;
 mod scaled_object;
 mod servers;
@@ -11,8 +13,10 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
 
+use liveedgecast_common::clock::utc;
 use liveedgecast_common::config::{Problems, read_whole_file};
 use liveedgecast_common::random;
+use liveedgecast_common::url::PushTemplate;
 
 use self::destinations::{DialTarget, Trust};
 use self::finding::{Findings, Weight};
@@ -94,14 +98,18 @@ async fn everything(
         found.good("configuration: no mistakes");
     }
     found.append(ports::ports(&settings));
-    found.append(ports::certificates(&settings));
+    found.append(ports::certificates(args, &settings, utc().0 / 1000));
     if let Some(path) = &own.scaled_object {
-        found.append(scaled_object::compare(&read(path)?, &settings));
+        found.append(scaled_object::compare_text(&read(path)?, &settings));
+    }
+    if let Some(name) = &own.kubernetes {
+        let name = name.parse::<object_in_force::ObjectName>().map_err(CommandFailure::Usage)?;
+        found.append(terminal.watching("asking Kubernetes", object_in_force::compare(&name, &settings)).await);
     }
     if own.offline {
         return Ok(found);
     }
-    let targets = targets(&settings);
+    let targets = targets(&settings, own.publish);
     let count = targets.len();
     let what = format!("dialling {count} destination{}", if count == 1 { "" } else { "s" });
     let dialled = terminal.watching(&what, dial_all(targets)).await;
@@ -120,24 +128,30 @@ fn read(path: &Path) -> Result<String, CommandFailure> {
     Ok(text)
 }
 
-/// Every place that a stream may be pushed to, once.
-fn targets(settings: &Settings) -> Vec<DialTarget> {
+/// Every place that a stream may be pushed to, once. `publish`: the dialogue goes on to `publish`.
+fn targets(settings: &Settings, publish: bool) -> Vec<DialTarget> {
     let mut all = Vec::new();
+    let mut add = |name: String, url: &PushTemplate| {
+        let publish = publish && !url.takes_key() && !url.takes_app() && !url.takes_publisher();
+        all.push(DialTarget { name, url: url.clone(), publish });
+    };
     for (at, url) in settings.push.iter().enumerate() {
-        all.push(DialTarget { name: format!("RTMP_PUSH_URL {}", at + 1), url: url.clone() });
+        add(format!("RTMP_PUSH_URL {}", at + 1), url);
     }
     for (route, entry) in settings.entries.iter().flat_map(|file| &file.routes) {
         for destination in entry.destinations.iter().filter(|destination| destination.enabled) {
             let name = format!("{route}/{}", destination.name);
             if let Some(backup) = &destination.backup {
-                all.push(DialTarget { name: format!("{name} (backup)"), url: backup.url.clone() });
+                add(format!("{name} (backup)"), &backup.url);
             }
-            all.push(DialTarget { name, url: destination.url.clone() });
+            add(name, &destination.url);
         }
     }
-    // The shown text has no key, and one dialogue is enough for all keys of an app.
+    // The shown text has no key, and one dialogue is enough for all keys of an app, unless they are published.
     let mut seen = BTreeSet::new();
-    all.retain(|target| seen.insert(target.url.to_string()));
+    let key =
+        |target: &DialTarget| target.url.fixed_key().filter(|_| target.publish).map(|key| key.expose().to_owned());
+    all.retain(|target| seen.insert((target.url.to_string(), key(target))));
     all
 }
 

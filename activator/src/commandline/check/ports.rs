@@ -2,23 +2,18 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
-use std::sync::Arc;
 
-use liveedgecast_common::config::read_file;
+use liveedgecast_common::encryption::certificate_end;
 use liveedgecast_common::health;
-use rustls::RootCertStore;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use liveedgecast_common::setting::file;
 
-use super::destinations::{SOON, expiry};
+use super::destinations::{SOON, life};
 use super::finding::Findings;
-use crate::config::Settings;
+use crate::config::{Args, Settings};
 
 const PORT: &str = "port";
 const CERTIFICATE: &str = "certificate";
+const INTERNAL: &str = "LIVEEDGECAST_INTERNAL_TLS_CERT_FILE";
 
 /// Tries every port.
 pub(super) fn ports(settings: &Settings) -> Findings {
@@ -72,43 +67,24 @@ fn port(setting: &str, address: SocketAddr, error: &io::Error) -> String {
     }
 }
 
-/// Looks at the certificates that this gateway shows.
-pub(super) fn certificates(settings: &Settings) -> Findings {
+/// Looks at the certificates that this gateway shows. `now`: seconds since 1970. A file that cannot be read is a mistake, which is found elsewhere.
+pub(super) fn certificates(args: &Args, settings: &Settings, now: u64) -> Findings {
     let mut found = Findings::default();
     let rtmps = settings.rtmps_tls.iter().flat_map(|tls| &tls.0).map(|pair| ("RTMPS_CERT_FILE", &pair.certificate));
     let scaler = settings.scaler_tls.iter().map(|tls| ("SCALER_TLS_CERT_FILE", &tls.certificate));
-    for (setting, path) in rtmps.chain(scaler) {
-        match end_of(path) {
-            Some((true, words)) => {
-                found.fault(CERTIFICATE, setting, format!("{}: {words}: renew it", path.display()));
-            }
-            Some((false, words)) => {
-                found.warning(CERTIFICATE, setting, format!("{}: {words}: renew it", path.display()));
-            }
-            None => found.good(format!("certificate {}: lasts two weeks or more", path.display())),
+    let internal = file(&args.internal_tls.internal_tls_cert_file);
+    let internal = internal.iter().map(|path| (INTERNAL, path));
+    for (setting, path) in rtmps.chain(scaler).chain(internal) {
+        let Some(end) = certificate_end(setting, path) else { continue };
+        let text = format!("{}: {}: renew it", path.display(), life(end, now));
+        match end.saturating_sub(now) {
+            // The gateway does not start with it, which is found as a mistake.
+            _ if end < now && setting == INTERNAL => {}
+            // The second of the end is in the certificate's life (RFC 5280, 4.1.2.5).
+            _ if end < now => found.fault(CERTIFICATE, setting, text),
+            left if left < SOON.as_secs() => found.warning(CERTIFICATE, setting, text),
+            left => found.good(format!("certificate {}: lasts for {} days", path.display(), left / 86_400)),
         }
     }
     found
-}
-
-/// Whether the first certificate of a file has ended, and the end in words; nothing if it lasts, or cannot be read, which is a mistake that is found
-/// elsewhere.
-fn end_of(path: &Path) -> Option<(bool, String)> {
-    let text = read_file(path).ok()?;
-    let certificate = CertificateDer::pem_slice_iter(text.as_bytes()).next()?.ok()?;
-    // Any anchor will do: the time of a certificate is looked at before its issuer.
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate.clone()).ok()?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()?;
-    let name = ServerName::try_from("any.invalid").ok()?;
-    let now = UnixTime::now();
-    let then = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.as_secs()) + SOON);
-    for (moment, ended) in [(now, true), (then, false)] {
-        let verdict = verifier.verify_server_cert(&certificate, &[], &name, &[], moment);
-        if let Some(words) = verdict.err().as_ref().and_then(expiry) {
-            return Some((ended, words));
-        }
-    }
-    None
 }

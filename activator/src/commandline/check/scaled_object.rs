@@ -1,4 +1,4 @@
-//! The numbers of a ScaledObject, compared with ours. In: its YAML, settings. Out: where they do not fit. Pure.
+//! The numbers of a ScaledObject, compared with ours. In: its YAML or JSON, settings. Out: where they do not fit. Pure.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use super::finding::Findings;
 use crate::config::Settings;
 use crate::scaler::Trigger;
 
-const PART: &str = "scaledobject";
+pub(super) const PART: &str = "scaledobject";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -49,24 +49,36 @@ const POLLING: u64 = 30;
 const COOLDOWN: u64 = 300;
 const MOST: u32 = 100;
 
-/// Compares.
-pub(super) fn compare(text: &str, settings: &Settings) -> Findings {
+/// Compares the object of a text.
+pub(super) fn compare_text(text: &str, settings: &Settings) -> Findings {
+    const FIX: &str = "give it as `kubectl get scaledobject NAME -o yaml` prints it";
     let mut found = Findings::default();
-    let object: ScaledObject = match serde_saphyr::from_str(text) {
-        Ok(object) => object,
-        Err(_) => {
-            found.fault(
-                PART,
-                "file",
-                "is no YAML of one ScaledObject: give it as `kubectl get scaledobject NAME -o yaml` prints it",
-            );
-            return found;
+    match serde_saphyr::from_str::<ScaledObject>(text) {
+        Err(_) => found.fault(PART, "file", format!("is no YAML of one ScaledObject: {FIX}")),
+        Ok(object) if object.kind != "ScaledObject" => {
+            found.fault(PART, "kind", format!("is not ScaledObject: {FIX}"));
         }
-    };
-    if object.kind != "ScaledObject" {
-        found.fault(PART, "kind", "is not ScaledObject: give it as `kubectl get scaledobject NAME -o yaml` prints it");
-        return found;
+        Ok(object) => compare(&object, settings, &mut found),
     }
+    found
+}
+
+/// Compares the object that the Kubernetes API gave. `whose`: the API server.
+#[cfg(feature = "kubernetes")]
+pub(super) fn compare_json(object: &serde_json::Value, whose: &str, settings: &Settings) -> Findings {
+    let mut found = Findings::default();
+    match ScaledObject::deserialize(object) {
+        Ok(object) if object.kind == "ScaledObject" => compare(&object, settings, &mut found),
+        _ => found.fault(
+            PART,
+            "api",
+            format!("{whose} answered with something else than a ScaledObject: correct the address in the kubeconfig"),
+        ),
+    }
+    found
+}
+
+fn compare(object: &ScaledObject, settings: &Settings, found: &mut Findings) {
     let spec = &object.spec;
     let ours: Vec<&ScaledTrigger> =
         spec.triggers.iter().filter(|trigger| ["external-push", "external"].contains(&trigger.kind.as_str())).collect();
@@ -82,12 +94,11 @@ pub(super) fn compare(text: &str, settings: &Settings) -> Findings {
         }
         _ => {}
     }
-    ours.iter().for_each(|trigger| one(trigger, settings, &mut found));
-    numbers(spec, settings, &mut found);
+    ours.iter().for_each(|trigger| one(trigger, settings, found));
+    numbers(spec, settings, found);
     if found.findings.is_empty() {
         found.good("scaledobject: fits these settings");
     }
-    found
 }
 
 fn one(trigger: &ScaledTrigger, settings: &Settings, found: &mut Findings) {

@@ -33,8 +33,7 @@ pub(super) async fn run(gateway: &GatewayClient, args: &TopArgs) -> Result<(), C
     let mut view = View::new(gateway.base());
     view.see(look(gateway).await?);
     if args.once {
-        let size = screen::size();
-        let lines = view.lines(size.0, usize::MAX, gateway.terminal.coloured);
+        let lines = view.lines(screen::width_of_one(), usize::MAX, gateway.terminal.coloured);
         return gateway.terminal.print(&(lines.join("\n") + "\n"));
     }
     let ended = |error| CommandFailure::Refused(format!("signals cannot be received: {error}"));

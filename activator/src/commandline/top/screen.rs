@@ -17,6 +17,15 @@ pub(super) fn size() -> (usize, usize) {
     told.map_or(USUAL, |size| (size.ws_col.into(), size.ws_row.into()))
 }
 
+/// Width of one frame: that of the terminal; in a pipe that of `COLUMNS`, and without it no line is cut. A program reads the pipe.
+pub(super) fn width_of_one() -> usize {
+    if io::stdout().is_terminal() {
+        return size().0;
+    }
+    let columns = std::env::var("COLUMNS").ok().and_then(|text| text.trim().parse().ok());
+    columns.filter(|columns| *columns > 0).unwrap_or(usize::MAX)
+}
+
 /// The terminal, with a screen of its own and without echo; `Drop` gives it back.
 #[derive(Debug)]
 pub(super) struct Screen {
