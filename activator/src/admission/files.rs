@@ -139,6 +139,8 @@ mod tests {
     use std::task::{Context, Waker};
 
     use clap::Parser;
+    use liveedgecast_common::clock::now;
+    use liveedgecast_common::config::MAX_FILE_BYTES;
     use liveedgecast_common::key::StreamKey;
 
     use super::*;
@@ -181,5 +183,57 @@ mod tests {
         assert!(is_unfollowed(files), "and once for the publisher, which that file does not have");
         let (names, origin) = admitted.destinations.source().unwrap();
         assert_eq!(book.standing(names, origin), FileStanding::Removed);
+    }
+
+    /// The largest configuration file that is allowed, one byte less; each entry of it is good.
+    fn largest(key: &str) -> String {
+        let end = format!(
+            "  - {{name: last, key: {key}}}\nroutes: {{default: {{destinations: [{{name: o, url: 'rtmp://a/b/{{key}}'}}]}}}}\n"
+        );
+        let mut text = "publishers:\n".to_owned();
+        for number in 0.. {
+            let entry = format!("  - {{name: p{number}, key: k{number}}}\n");
+            if text.len() + entry.len() + end.len() >= usize::try_from(MAX_FILE_BYTES).unwrap() {
+                break;
+            }
+            text += &entry;
+        }
+        text + &end
+    }
+
+    #[tokio::test]
+    async fn thread_serves_others_while_the_largest_file_is_read_and_a_publisher_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.yaml");
+        std::fs::write(&path, "publishers: []\nroutes: {default: {destinations: [{name: o, url: 'rtmp://a/b/c'}]}}\n")
+            .unwrap();
+        let args = Args::try_parse_from(["x", "--config", path.to_str().unwrap()]).unwrap();
+        let settings = Settings::resolve(&args, [1; 32]).unwrap();
+        let admission = Admission::new(&settings, Events::default(), AdmissionMetrics::unregistered());
+        let files = admission.files();
+        assert_eq!(files.look().await.revision(), 0);
+        std::fs::write(&path, largest("omega")).unwrap();
+
+        let begun = now();
+        let mut reading = pin!(files.look());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(reading.as_mut().poll(&mut context).is_pending(), "it was read by this thread");
+        let asked = now();
+        // Others read what is in force meanwhile, and wait for nothing.
+        assert!(files.book().revision() == 0 && files.rejected().is_empty() && files.paths().len() == 1);
+        let request = AdmissionRequest {
+            client: "10.0.0.1".parse().unwrap(),
+            app: "live".into(),
+            key: StreamKey::parse("omega").unwrap(),
+            facts: ClientFacts::default(),
+        };
+        let (book, verdict) = tokio::join!(reading, admission.judge(request));
+        println!("{} bytes: asked after {:?}, read after {:?}", MAX_FILE_BYTES, asked - begun, now() - begun);
+        assert_eq!(book.revision(), 1);
+        assert!(matches!(verdict, Verdict::Admit { .. }), "a publisher came while its file was read");
+        // A reader that goes away does not stop the reading.
+        std::fs::write(&path, largest("other")).unwrap();
+        assert!(pin!(files.look()).poll(&mut context).is_pending());
+        assert_eq!(files.look().await.revision(), 2);
     }
 }
