@@ -18,10 +18,23 @@ use crate::{RETURNS, Relay};
 by_descriptor_and_by_link! {
     a_publisher_that_returns_within_the_grace_time_continues_its_session
     a_publisher_that_does_not_return_ends_its_session
+    a_stream_whose_destination_lingers_is_ending_and_not_live
     a_second_publisher_of_a_live_stream_is_refused
     a_second_publisher_takes_over_from_a_silent_one
     a_worker_that_drains_hands_its_stream_to_another
     an_activator_that_drains_waits_for_its_streams
+}
+
+fn a_stream_whose_destination_lingers_is_ending_and_not_live(handoff: &str) {
+    let relay = Relay::by(handoff);
+    let mut publisher = relay.published(Media::Both, "lingers");
+    relay.sink.receives(50);
+    // It takes the goodbye, and does not close.
+    relay.sink.stall();
+    publisher.interrupt();
+    relay.activator.has_a_stream_that_is("ending");
+    relay.sink.go_on();
+    relay.activator.is_back_to_zero();
 }
 
 fn a_publisher_that_returns_within_the_grace_time_continues_its_session(handoff: &str) {
