@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use self::access::Right;
 use self::changes::StreamAction;
 pub use self::changes::{StreamChanges, handler};
+use self::excerpts::FileKind;
 use self::problem::ApiProblem;
 use crate::accept::RtmpsListener;
 use crate::admission::Admission;
@@ -122,13 +123,13 @@ pub fn routes(shown: HttpContext) -> Routes {
             }
         }
     };
-    let excerpt = |extent: Extent| {
+    let excerpt = |kind: FileKind| {
         let shown = shown.clone();
         move |request: Request| {
             let shown = shown.clone();
             async move {
                 let answer = match allowed(&shown, Right::Read, &request) {
-                    Ok(()) => excerpts::answer(&shown, &request, extent).await,
+                    Ok(()) => excerpts::answer(&shown, &request, kind).await,
                     Err(problem) => Err(problem),
                 };
                 answer.unwrap_or_else(|problem| problem.answer())
@@ -174,8 +175,9 @@ pub fn routes(shown: HttpContext) -> Routes {
             let streamed = streamed.map(|()| event_stream(&subscribed.events, &request));
             async move { streamed.map_err(|problem| problem.answer()) }
         })
-        .get("/api/v1/streams/{id}/ring.flv", excerpt(Extent::All))
-        .get("/api/v1/streams/{id}/keyframe.flv", excerpt(Extent::LastKeyframe))
+        .get("/api/v1/streams/{id}/ring.flv", excerpt(FileKind::OfStream(Extent::All)))
+        .get("/api/v1/streams/{id}/keyframe.flv", excerpt(FileKind::OfStream(Extent::LastKeyframe)))
+        .get("/api/v1/streams/{id}/destinations/{name}/keyframe.flv", excerpt(FileKind::OfDestination))
         .get("/api/v1/activators", api(Right::Read, activators::list))
         .get("/api/v1/workers", api(Right::Read, workers::list))
         .on(MethodFilter::POST, "/api/v1/workers/{name}/drain", api(Right::Change, workers::drain))

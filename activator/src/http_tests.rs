@@ -508,6 +508,7 @@ fn join_with(server: &Server, streams: usize) -> tokio::sync::mpsc::Receiver<Act
         takes_lists: true,
         key: None,
         age: None,
+        excerpts: true,
     };
     let (outbox, inbox) = tokio::sync::mpsc::channel(MAX_UNREAD);
     server.lobby.workers.join(introduction, outbox).unwrap();

@@ -20,6 +20,8 @@ pub enum Media {
     Both,
     /// AAC alone.
     AudioOnly,
+    /// MP3 of 48,000 and one channel, alone.
+    Mp3,
     /// H.264 alone.
     VideoOnly,
     /// H.264 of 8 Mbit/s, and AAC.
@@ -36,6 +38,9 @@ const NOISE: &str = "-re -f lavfi -i testsrc2=size=640x360:rate=25,noise=alls=60
 const HEAVY: &str =
     "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 25 -b:v 8M -maxrate 8M -bufsize 8M";
 const SOUND: &str = "-re -f lavfi -i sine=frequency=440:sample_rate=44100";
+/// A rate that the head of a tag cannot say.
+const SOUND_OF_48000: &str = "-re -f lavfi -i sine=frequency=440:sample_rate=48000";
+const MP3: &str = "-c:a libmp3lame -b:a 64k -flvflags no_metadata";
 /// A keyframe every second, so that scenarios about keyframes do not wait long.
 const H264: &str = "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 25 -b:v 300k";
 const HEVC: &str = "-c:v libx265 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -x265-params log-level=error:keyint=25:min-keyint=25:pools=1";
@@ -49,6 +54,7 @@ pub fn ffmpeg(media: Media, url: &str) -> RunningProgram {
         Media::Both => (PathBuf::from("ffmpeg"), format!("{PICTURE} {SOUND} {H264} {AAC}")),
         Media::Heavy => (PathBuf::from("ffmpeg"), format!("{NOISE} {SOUND} {HEAVY} {AAC}")),
         Media::AudioOnly => (PathBuf::from("ffmpeg"), format!("{SOUND} {AAC}")),
+        Media::Mp3 => (PathBuf::from("ffmpeg"), format!("{SOUND_OF_48000} {MP3}")),
         Media::VideoOnly => (PathBuf::from("ffmpeg"), format!("{PICTURE} {H264}")),
         Media::Hevc => (newer_ffmpeg(), format!("{PICTURE} {SOUND} {HEVC} {AAC} -rtmp_enhanced_codecs hvc1")),
         Media::Av1 => (newer_ffmpeg(), format!("{PICTURE} {SOUND} {AV1} {AAC} -rtmp_enhanced_codecs av01")),

@@ -481,7 +481,7 @@ impl Conversation {
                         info!(event = event::WORKER_LEFT, worker = name, end = text, "worker left");
                         return self.refuse(CallRefusal::Load, Status::invalid_argument(text));
                     }
-                    Err(Malformed::Name | Malformed::Declined) => {}
+                    Err(Malformed::Name | Malformed::Declined | Malformed::Excerpt) => {}
                 },
                 Ok(None) => break "it hung up".to_owned(),
                 Err(status) => break format!("{:?}: {}", status.code(), LogSafe(status.message())),
@@ -513,6 +513,7 @@ fn introduction(hello: Hello, network: &str) -> Introduction {
         takes_lists: hello.takes_lists,
         key: hello.key,
         age: hello.age,
+        excerpts: hello.excerpts,
     }
 }
 

@@ -33,6 +33,7 @@ impl Relay {
             takes_lists: true,
             key: None,
             age: None,
+            excerpts: true,
         };
         relay.tell(Input::Joined(CALL, introduction));
         relay

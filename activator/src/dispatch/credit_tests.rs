@@ -53,6 +53,7 @@ impl World {
             takes_lists: true,
             key: (key > 0).then_some(InstanceKey([key; 32])),
             age: None,
+            excerpts: true,
         };
         let outputs = self.tell(Input::Joined(call, introduction));
         (call, outputs)

@@ -454,8 +454,8 @@ impl Dispatcher {
         }
         self.workers.heard(now, call);
         match message {
-            // The shell has taken the first for Joined; the others are of metrics.
-            WorkerMessage::Hello(_) | WorkerMessage::Totals(_) => {}
+            // The shell has taken the first for Joined; the others are of metrics and of those who ask for excerpts.
+            WorkerMessage::Hello(_) | WorkerMessage::Totals(_) | WorkerMessage::Excerpt(_) => {}
             WorkerMessage::Load(load) => self.workers.load(call, &load),
             WorkerMessage::Goodbye => self.workers.drain(call),
             WorkerMessage::Session(session) => self.session(now, call, &session),

@@ -76,6 +76,7 @@ impl World {
             takes_lists: true,
             key: None,
             age: None,
+            excerpts: true,
         };
         self.tell(Input::Joined(CallId(self.calls), introduction))
     }
@@ -98,6 +99,7 @@ impl World {
             takes_lists: true,
             key: None,
             age,
+            excerpts: true,
         };
         (call, self.tell(Input::Joined(call, introduction)))
     }
@@ -117,6 +119,7 @@ impl World {
             takes_lists: true,
             key: Some(InstanceKey(key)),
             age: None,
+            excerpts: true,
         };
         let outputs = self.tell(Input::Joined(call, introduction));
         (call, outputs)

@@ -323,6 +323,7 @@ impl World {
             takes_lists: true,
             key: Some(key_of(name)),
             age: None,
+            excerpts: true,
         };
         self.lobby(Input::Joined(call, introduction));
     }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::dispatcher::{Dispatcher, PublisherRecord, State};
 use super::elsewhere::Elsewhere;
 use super::tally::{ByApp, Tally, WorkerTally};
-use super::workers::Worker;
+use super::workers::{CallId, Worker};
 
 /// The demand that autoscaling acts on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -338,6 +338,12 @@ impl Dispatcher {
     /// Returns whether a worker has the stream.
     pub(crate) fn is_served(&self, stream_id: &str) -> bool {
         self.workers.serving(stream_id).next().is_some()
+    }
+
+    /// The call of the worker that has the stream, by the newest claim, if it answers questions for excerpts.
+    pub(crate) fn excerpts_of(&self, stream_id: &str) -> Option<CallId> {
+        let (call, worker, _) = self.workers.serving(stream_id).max_by_key(|(.., session)| session.epoch)?;
+        (worker.excerpts && !worker.is_suspect()).then_some(call)
     }
 
     /// Every registered worker.

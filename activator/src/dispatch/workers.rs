@@ -68,6 +68,8 @@ pub struct Introduction {
     pub key: Option<InstanceKey>,
     /// Age of the worker's process, by its own word.
     pub age: Option<Duration>,
+    /// The worker answers questions for excerpts.
+    pub excerpts: bool,
 }
 
 /// A worker.
@@ -78,6 +80,8 @@ pub(crate) struct Worker {
     pub(crate) same_host: bool,
     /// It takes lists of destinations.
     pub(crate) takes_lists: bool,
+    /// It answers questions for excerpts.
+    pub(crate) excerpts: bool,
     /// The key by which it is known again.
     pub(super) key: Option<InstanceKey>,
     pub(crate) joined: Instant,
@@ -222,12 +226,14 @@ impl Workers {
 
     /// Adds a worker. Returns the number of its sessions that were left out.
     pub(crate) fn join(&mut self, now: Instant, call: CallId, introduction: Introduction) -> usize {
-        let Introduction { name, capacity, availability, same_host, sessions, takes_lists, key, age } = introduction;
+        let Introduction { name, capacity, availability, same_host, sessions, takes_lists, key, age, excerpts } =
+            introduction;
         let worker = Worker {
             name,
             capacity,
             same_host,
             takes_lists,
+            excerpts,
             key,
             joined: now,
             began: age.and_then(|age| now.checked_sub(age)),

@@ -15,6 +15,7 @@ fn introduction(name: &str, capacity: u32) -> Introduction {
         takes_lists: true,
         key: None,
         age: None,
+        excerpts: true,
     }
 }
 

@@ -7,14 +7,12 @@
 use liveedgecast_common::handoff::{OpenMessage, Snapshot, StoredHeader};
 use liveedgecast_common::rtmp::media::{HeaderSlot, Kind, inspect};
 use liveedgecast_common::rtmp::server::{Event, ServerSession};
-use liveedgecast_common::rtmp::{MessageHeader, Scanned, aggregate, type_id};
+use liveedgecast_common::rtmp::{MessageHeader, Scanned, aggregate, flv, type_id};
 
 /// Bytes of media in a file at most: a group of pictures of 16 Mbit/s and 4 s. Where more are kept, whole groups at the beginning are left out.
 const MOST_KEPT: usize = 8 << 20;
 /// Bytes that a message counts besides its payload: those of its [`KeptMessage`], and of its tag. A message of one byte on the wire has them, too.
 const PER_MESSAGE: usize = 96;
-/// The name before the metadata of most publishers, as an AMF0 string; files do without it.
-const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0d@setDataFrame";
 
 /// The part of what is kept that goes into the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +49,10 @@ pub(super) struct FlvExcerpt {
     kept: usize,
     /// Lowest track of the video so far: only its keyframes are points to begin at.
     track: Option<u8>,
+    /// Sound has come.
+    heard: bool,
+    /// Video came before the snapshot.
+    seen: bool,
     over: bool,
 }
 
@@ -84,6 +86,8 @@ impl FlvExcerpt {
             messages: Vec::new(),
             kept: 0,
             track: None,
+            heard: false,
+            seen: stream.is_some_and(|stream| stream.last_timestamp.video.is_some()),
             over: false,
         };
         this.track = this.headers.iter().filter_map(|header| video_track(header.header)).min();
@@ -151,6 +155,7 @@ impl FlvExcerpt {
             self.track = Some(self.track.map_or(found.track, |track| track.min(found.track)));
         }
         let keyframe = found.keyframe && self.track == Some(found.track);
+        self.heard |= found.kind == Kind::Audio;
         let message = KeptMessage { type_id, timestamp, payload, keyframe, header: found.header };
         let counted = message.payload.len() + PER_MESSAGE;
         if keyframe && (self.extent == Extent::LastKeyframe || self.kept + counted > MOST_KEPT) {
@@ -182,6 +187,11 @@ impl FlvExcerpt {
         }
     }
 
+    /// Returns whether sound has come, and no video.
+    pub(super) fn is_sound_alone(&self) -> bool {
+        self.heard && !self.seen && self.track.is_none()
+    }
+
     /// The file; `None` if it could begin with nothing.
     pub(super) fn finish(mut self) -> Option<Vec<u8>> {
         // A stream without video begins anywhere.
@@ -199,9 +209,8 @@ impl FlvExcerpt {
         self.headers.sort_by_key(|message| message.header);
         let origin = self.messages.first().map_or(0, |message| message.timestamp);
         let has = |kind: u8| self.headers.iter().chain(&self.messages).any(|message| message.type_id == kind);
-        let flags = u8::from(has(type_id::AUDIO)) << 2 | u8::from(has(type_id::VIDEO));
         let mut file = Vec::with_capacity(self.kept + 20 * self.headers.len() + 64);
-        file.extend_from_slice(&[b'F', b'L', b'V', 1, flags, 0, 0, 0, 9, 0, 0, 0, 0]);
+        file.extend_from_slice(&flv::file_head(has(type_id::AUDIO), has(type_id::VIDEO)));
         for header in &self.headers {
             tag(&mut file, 0, header);
         }
@@ -223,25 +232,13 @@ fn video_track(slot: Option<HeaderSlot>) -> Option<u8> {
     }
 }
 
-/// Appends a tag (E.4.1) and its back pointer.
+/// Appends a tag and its back pointer.
 fn tag(file: &mut Vec<u8>, timestamp: u32, message: &KeptMessage) {
-    let mut payload = message.payload.as_slice();
-    let type_id = match message.type_id {
-        // A byte for the encoding, then the same values.
-        type_id::DATA_AMF3 => {
-            payload = payload.strip_prefix(&[0]).unwrap_or(payload);
-            type_id::DATA_AMF0
-        }
-        other => other,
-    };
-    if type_id == type_id::DATA_AMF0 {
-        payload = payload.strip_prefix(SET_DATA_FRAME).unwrap_or(payload);
-    }
-    let [_, l2, l1, l0] = (payload.len() as u32).to_be_bytes();
-    let [t3, t2, t1, t0] = timestamp.to_be_bytes();
-    file.extend_from_slice(&[type_id, l2, l1, l0, t2, t1, t0, t3, 0, 0, 0]);
+    let payload = flv::tag_payload(message.type_id, &message.payload);
+    let length = payload.len() as u32;
+    file.extend_from_slice(&flv::tag_head(message.type_id, timestamp, length));
     file.extend_from_slice(payload);
-    file.extend_from_slice(&(payload.len() as u32 + 11).to_be_bytes());
+    file.extend_from_slice(&flv::back_pointer(length));
 }
 
 #[cfg(test)]

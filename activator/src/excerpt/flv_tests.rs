@@ -6,6 +6,7 @@ use liveedgecast_common::rtmp::message::Command;
 use liveedgecast_common::rtmp::writer;
 
 use super::*;
+use flv::SET_DATA_FRAME;
 
 const CHUNK: u32 = 128;
 const CONFIGURATION: &[u8] = &[0x17, 0, 0, 0, 0, 1, 66, 0, 30];
@@ -28,7 +29,7 @@ fn frame(key: bool, length: usize) -> Vec<u8> {
     payload
 }
 
-fn sound(timestamp: u32) -> Vec<u8> {
+pub(in crate::excerpt) fn sound(timestamp: u32) -> Vec<u8> {
     chunks(4, type_id::AUDIO, timestamp, &[0xAF, 1, 2, 3])
 }
 

@@ -1,8 +1,8 @@
 //! The last seconds of a stream as a file. In: the bytes that this process keeps of a publisher anyway, for the successor of its worker: the ring's
-//! memory, or the link's buffer. Out: an FLV file, or the last keyframe as one. Next: `http`, and the folder of incidents.
+//! memory, or the link's buffer. Out: an FLV file, or the last keyframe as one. Next: `lobby`, and the folder of incidents.
 //!
-//! Nothing is kept for this room, and nothing runs until somebody asks. The worker notices nothing: its ring is read by calls of the kernel, and
-//! what it may have overwritten meanwhile is thrown away and read once more.
+//! It serves where the worker, which sees more of the stream, cannot be asked. Nothing is kept for this room, and nothing runs until somebody asks. The
+//! worker notices nothing: its ring is read by calls of the kernel, and what it may have overwritten meanwhile is thrown away and read once more.
 
 mod flv;
 mod read;

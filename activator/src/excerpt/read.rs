@@ -20,6 +20,9 @@ pub enum ExcerptError {
     /// The stream has no media yet, or none from a keyframe on is kept at the moment.
     #[error("no keyframe of the stream is kept at the moment: ask again in a second or two")]
     NoKeyframe,
+    /// The stream has no video, so that it has no keyframes.
+    #[error("the stream has sent no video")]
+    NoVideo,
     /// The worker was faster than every attempt.
     #[error("the stream moved on while it was read: ask again")]
     MovedOn,
@@ -44,7 +47,7 @@ pub fn read(kept: &KeptBytes, extent: Extent) -> Result<Vec<u8>, ExcerptError> {
         KeptBytes::Copied { snapshot, bytes } => {
             let mut excerpt = FlvExcerpt::new(snapshot, extent).ok_or(ExcerptError::NoKeyframe)?;
             excerpt.push(bytes);
-            return excerpt.finish().ok_or(ExcerptError::NoKeyframe);
+            return finish(excerpt);
         }
     };
     let mut moved = false;
@@ -67,18 +70,23 @@ pub fn read(kept: &KeptBytes, extent: Extent) -> Result<Vec<u8>, ExcerptError> {
             }
         }
         if peek.is_unchanged()? {
-            return excerpt.finish().ok_or(ExcerptError::NoKeyframe);
+            return finish(excerpt);
         }
     }
     Err(if moved { ExcerptError::MovedOn } else { ExcerptError::NoKeyframe })
 }
 
+fn finish(excerpt: FlvExcerpt) -> Result<Vec<u8>, ExcerptError> {
+    let missing = if excerpt.is_sound_alone() { ExcerptError::NoVideo } else { ExcerptError::NoKeyframe };
+    excerpt.finish().ok_or(missing)
+}
+
 #[cfg(test)]
 mod tests {
-    use liveedgecast_common::handoff::page;
+    use liveedgecast_common::handoff::{Snapshot, page};
     use liveedgecast_common::sys::{RingMemory, UnmappedRing};
 
-    use super::super::flv::tests::{media, snapshot};
+    use super::super::flv::tests::{media, snapshot, sound};
     use super::*;
 
     #[test]
@@ -100,5 +108,21 @@ mod tests {
         assert!(matches!(read(&kept(position + (1 << 16) + 1), Extent::All), Err(ExcerptError::MovedOn)));
         assert!(matches!(read(&kept(position - 1), Extent::All), Err(ExcerptError::MovedOn)), "of another stream");
         assert!(!format!("{:?} {copied:?}", kept(head)).contains("alpha"), "a key is shown");
+    }
+
+    #[test]
+    fn stream_of_sound_alone_has_no_keyframe_for_another_reason_than_one_that_has_none_yet() {
+        let mut heard = snapshot();
+        let state = heard.stream.as_mut().expect("media");
+        state.headers.pop();
+        let last = |snapshot: &Snapshot, bytes: Vec<u8>| {
+            read(&KeptBytes::Copied { snapshot: Box::new(snapshot.clone()), bytes }, Extent::LastKeyframe).unwrap_err()
+        };
+        assert!(matches!(last(&heard, sound(70)), ExcerptError::NoVideo));
+        assert!(matches!(last(&heard, Vec::new()), ExcerptError::NoKeyframe), "nothing is known yet");
+        assert!(matches!(last(&snapshot(), sound(70)), ExcerptError::NoKeyframe), "its video has a header");
+        // A codec without headers.
+        heard.stream.as_mut().expect("media").last_timestamp.video = Some(5);
+        assert!(matches!(last(&heard, sound(70)), ExcerptError::NoKeyframe));
     }
 }

@@ -1,52 +1,63 @@
-//! The last seconds of a stream, and its last keyframe, as FLV files. In: requests that have the right to read. Out: answers. The bytes come from the task
-//! of the stream's publisher, and are made a file on a thread that serves no stream.
-#![expect(clippy::disallowed_methods, reason = "shell: a thread for a copy, and its deadline")]
+//! The last seconds of a stream, its last keyframe, and the last keyframe that a destination has been sent, as FLV files. In: requests that have the right to read. Out:
+//! answers. The files come through `lobby`, from the worker that has the stream, or are made of what this process keeps.
 
-use std::time::Duration;
-
+use liveedgecast_common::control::ExcerptRefusal;
 use liveedgecast_common::http::{Answer, Request};
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use super::HttpContext;
 use super::problem::ApiProblem;
 use crate::dispatch::Holder;
-use crate::excerpt::{self, ExcerptError, Extent};
+use crate::excerpt::{ExcerptError, Extent};
+use crate::lobby::Unexcerpted;
 
 /// Files that are made at once: each may need some 30 MiB and some milliseconds of a processor.
 const AT_ONCE: usize = 2;
-/// Time in which the task of a publisher answers: it has nothing to wait for.
-const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// The turns of those files.
 static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
 
-/// The excerpt of the stream that the path names.
-pub(super) async fn answer(shown: &HttpContext, request: &Request, extent: Extent) -> Result<Answer, ApiProblem> {
+/// The file that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileKind {
+    /// Of the stream.
+    OfStream(Extent),
+    /// The last keyframe that the destination in the path has been sent.
+    OfDestination,
+}
+
+/// The file of the stream that the path names.
+pub(super) async fn answer(shown: &HttpContext, request: &Request, kind: FileKind) -> Result<Answer, ApiProblem> {
     let stream_id = request.captures.first().map(String::as_str).unwrap_or_default();
-    match shown.views.holder(stream_id) {
-        None => return Err(ApiProblem::StreamUnknown),
-        Some(Holder::Here) => {}
-        Some(Holder::Peer(peer)) => {
-            let why = format!("the publisher is at the activator {peer}, which keeps the stream's bytes: ask that one");
-            return Err(ApiProblem::ExcerptElsewhere(why));
-        }
-        Some(Holder::Worker(_)) => return Err(not_now("the publisher is lost, and its bytes with it")),
-    }
+    let destination = request.captures.get(1).map(String::as_str).unwrap_or_default();
+    let holder = shown.views.holder(stream_id).ok_or(ApiProblem::StreamUnknown)?;
     let Ok(_turn) = TURNS.try_acquire() else {
         return Err(not_now("other excerpts are being made: ask again in a second"));
     };
-    let asked = shown.views.kept(stream_id).ok_or(ApiProblem::StreamUnknown)?;
-    let Ok(Ok(kept)) = timeout(ANSWER_TIME, asked).await else {
-        return Err(not_now("nothing is kept of the stream before a worker has it"));
+    let made = match kind {
+        FileKind::OfStream(extent) => shown.views.excerpt(stream_id, extent).await,
+        FileKind::OfDestination => shown.views.sent_keyframe(stream_id, destination).await,
     };
-    let made = spawn_blocking(move || excerpt::read(&kept, extent)).await;
-    match made {
-        Ok(Ok(file)) => Ok(Answer::typed("video/x-flv", file)),
-        Ok(Err(error @ (ExcerptError::NoKeyframe | ExcerptError::MovedOn))) => Err(not_now(&error.to_string())),
-        Ok(Err(ExcerptError::Memory(_))) | Err(_) => Err(not_now("the stream's bytes cannot be read")),
-    }
+    let why = match made {
+        Ok(file) => return Ok(Answer::typed("video/x-flv", file)),
+        Err(why) => why,
+    };
+    Err(match (&why, holder) {
+        (Unexcerpted::Refused(ExcerptRefusal::DestinationUnknown), _) => ApiProblem::DestinationUnknown,
+        (Unexcerpted::Refused(ExcerptRefusal::NoVideo), _) | (Unexcerpted::Kept(ExcerptError::NoVideo), _) => {
+            ApiProblem::ExcerptNone(why.to_string())
+        }
+        (Unexcerpted::Refused(ExcerptRefusal::NeverSent | ExcerptRefusal::NotKept), _) => {
+            ApiProblem::ExcerptNone(why.to_string())
+        }
+        (Unexcerpted::Unable | Unexcerpted::Nothing, Holder::Peer(peer)) => ApiProblem::ExcerptElsewhere(format!(
+            "the publisher is at the activator {peer}, and the worker of the stream cannot be asked from here: ask that one"
+        )),
+        (Unexcerpted::Nothing, Holder::Here) => not_now("nothing is kept of the stream before a worker has it"),
+        (Unexcerpted::Nothing, Holder::Worker(_)) => not_now("the publisher is lost, and its bytes with it"),
+        (Unexcerpted::Kept(ExcerptError::Memory(_)), _) => not_now("the stream's bytes cannot be read"),
+        _ => not_now(&why.to_string()),
+    })
 }
 
 fn not_now(why: &str) -> ApiProblem {

@@ -36,6 +36,8 @@ pub(super) enum ApiProblem {
     HolderAway(String),
     /// Nothing of the stream can be shown at the moment; the sentence says why.
     ExcerptNotNow(String),
+    /// There is no such picture, and asking again soon does not help; the sentence says why.
+    ExcerptNone(String),
     /// Another activator keeps the stream's bytes; the sentence names it.
     ExcerptElsewhere(String),
     /// The demand is not known yet, or not any more; the sentence says why.
@@ -62,6 +64,7 @@ impl ApiProblem {
             Self::WorkerUnknown,
             Self::HolderAway(why()),
             Self::ExcerptNotNow(why()),
+            Self::ExcerptNone(why()),
             Self::ExcerptElsewhere(why()),
             Self::Unsure(why()),
         ]
@@ -84,6 +87,7 @@ impl ApiProblem {
             Self::WorkerUnknown => "worker-unknown",
             Self::HolderAway(_) => "holder-away",
             Self::ExcerptNotNow(_) => "excerpt-not-now",
+            Self::ExcerptNone(_) => "excerpt-none",
             Self::ExcerptElsewhere(_) => "excerpt-elsewhere",
             Self::Unsure(_) => "unsure",
         }
@@ -94,7 +98,9 @@ impl ApiProblem {
             Self::TokenMissing | Self::TokenUnknown => StatusCode::UNAUTHORIZED,
             Self::ReadingClosed | Self::ChangesClosed | Self::TokenReadsOnly | Self::OtherSite => StatusCode::FORBIDDEN,
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::StreamUnknown | Self::DestinationUnknown | Self::WorkerUnknown => StatusCode::NOT_FOUND,
+            Self::StreamUnknown | Self::DestinationUnknown | Self::WorkerUnknown | Self::ExcerptNone(_) => {
+                StatusCode::NOT_FOUND
+            }
             Self::DestinationUnfit(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::DestinationConflict(_) | Self::ExcerptElsewhere(_) => StatusCode::CONFLICT,
             Self::HolderAway(_) => StatusCode::BAD_GATEWAY,
@@ -118,6 +124,7 @@ impl ApiProblem {
             Self::WorkerUnknown => "there is no such worker",
             Self::HolderAway(_) => "the request could not be passed on",
             Self::ExcerptNotNow(_) => "there is nothing to show at the moment",
+            Self::ExcerptNone(_) => "there is no such picture",
             Self::ExcerptElsewhere(_) => "another activator has the stream",
             Self::Unsure(_) => "the demand is not known",
         }
@@ -149,7 +156,7 @@ impl ApiProblem {
                 "the stream has no destination of this name: GET /api/v1/streams/ID/destinations lists those that it has"
             }
             Self::DestinationUnfit(why) | Self::DestinationConflict(why) => why,
-            Self::ExcerptNotNow(why) | Self::ExcerptElsewhere(why) => why,
+            Self::ExcerptNotNow(why) | Self::ExcerptNone(why) | Self::ExcerptElsewhere(why) => why,
             Self::Malformed(why) | Self::Unsure(why) | Self::HolderAway(why) => why,
         }
     }

@@ -87,6 +87,7 @@ impl House {
             takes_lists: true,
             key: None,
             age: None,
+            excerpts: true,
         };
         let (outbox, hears) = mpsc::channel(MAX_UNREAD);
         Worker { call: self.lobby.workers.join(introduction, outbox).unwrap(), hears }

@@ -92,7 +92,12 @@ impl WorkerCalls {
     /// Passes on a message of a registered worker.
     pub(crate) fn said(&self, call: CallId, message: WorkerMessage) {
         self.note(call, &message);
-        self.0.tell(Input::Said(call, message));
+        self.0.step(|state, now| {
+            if let WorkerMessage::Excerpt(piece) = &message {
+                state.excerpts.arrived(call, piece.clone());
+            }
+            state.machine.handle(now, Input::Said(call, message));
+        });
     }
 
     /// Notes the part of a message from which events may follow.

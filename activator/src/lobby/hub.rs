@@ -18,6 +18,7 @@ use liveedgecast_common::control::{ActivatorMessage, Offer};
 use liveedgecast_common::random;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::excerpts::AskedExcerpts;
 use super::metrics::LobbyMetrics;
 use super::report::report;
 use crate::dispatch::messages::Output as Decision;
@@ -56,6 +57,8 @@ pub(super) struct State {
     pub(super) armed: Option<Instant>,
     /// The control listeners of the other activators: every worker is told of them.
     pub(super) met: BTreeSet<SocketAddr>,
+    /// The excerpts that workers have been asked for.
+    pub(super) excerpts: AskedExcerpts,
 }
 
 /// An order for the process fleet's shell.
@@ -94,6 +97,7 @@ impl Hub {
             orders: VecDeque::new(),
             armed: None,
             met: BTreeSet::new(),
+            excerpts: AskedExcerpts::default(),
         };
         Self {
             state: Mutex::new(state),
@@ -183,6 +187,7 @@ impl State {
 
     pub(super) fn close_call(&mut self, call: CallId) {
         self.calls.remove(&call);
+        self.excerpts.call_ended(call);
     }
 
     /// Queues a message for every worker.

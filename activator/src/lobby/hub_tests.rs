@@ -58,6 +58,7 @@ fn introduction(name: &str) -> Introduction {
         takes_lists: true,
         key: None,
         age: None,
+        excerpts: true,
     }
 }
 

@@ -7,10 +7,11 @@
 //! | [`WorkerCalls`] | the control service, the scale-in | register workers, pass on what they report, cordon them |
 //! | [`ProcessOrders`] | the process fleet's shell | carry out orders, report what became of them |
 //! | [`PeerNews`] | peers | the demand as this activator knows it, and publishers elsewhere |
-//! | [`Views`] | HTTP, metrics, Kubernetes | show streams and workers, end a stream by hand |
+//! | [`Views`] | HTTP, metrics, Kubernetes | show streams and workers and excerpts of streams, end a stream by hand |
 //! | [`Streams`] | the API, a changed configuration file | change the destinations of streams |
 //! | [`DrainSwitch`] | the drain | let publishers go, end streams and worker processes |
 
+mod excerpts;
 mod handles;
 mod hub;
 mod metrics;
@@ -18,6 +19,7 @@ mod places;
 mod report;
 mod traces;
 
+pub(crate) use excerpts::Unexcerpted;
 pub use handles::{DrainSwitch, Lobby, PeerNews, ProcessOrders, Streams, Views, WorkerCalls};
 pub(crate) use hub::{MAX_UNREAD, Order};
 pub use metrics::LobbyMetrics;

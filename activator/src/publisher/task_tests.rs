@@ -142,6 +142,7 @@ impl House {
             takes_lists: self.lists,
             key: None,
             age: None,
+            excerpts: true,
         };
         let (outbox, offers) = mpsc::channel(16);
         let call = self.lobby.workers.join(introduction, outbox).unwrap();

@@ -100,6 +100,7 @@ impl House {
             takes_lists: true,
             key: None,
             age: None,
+            excerpts: true,
         };
         let (outbox, inbox) = mpsc::channel(MAX_UNREAD);
         self.lobby.workers.join(introduction, outbox).unwrap();

@@ -19,5 +19,7 @@ pub const MAX_CODEC: usize = 16;
 pub const MAX_TEXTS: usize = 6 << 10;
 /// Rows of metrics in one message that are read. A worker has some 60, and 27 for each of the 256 destinations that it names.
 pub const MAX_TOTALS: usize = 8 << 10;
+/// Bytes of a piece of an excerpt: short, so that reports of the worker do not wait behind one for long.
+pub const MAX_PIECE: usize = 64 << 10;
 /// Bytes of a label's value: the name of a destination, or its host with its port.
 pub const MAX_LABEL: usize = 264;

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use subtle::ConstantTimeEq;
 
-use super::limits::{INSTANCE_KEY_BYTES, MAX_EPOCH, MAX_TEXT};
+use super::limits::{INSTANCE_KEY_BYTES, MAX_EPOCH, MAX_PIECE, MAX_TEXT};
 use super::session::is_stream_id;
 use super::totals::TotalRow;
 use super::wire::activator_says::Say as ActivatorSay;
 use super::wire::worker_says::Say as WorkerSay;
-use super::{Session, SessionCounters, wire};
+use super::{ExcerptOrder, ExcerptPiece, Session, SessionCounters, wire};
 use crate::handoff::preface::{NONCE_BYTES, TOKEN_BYTES};
 use crate::key::{MAX_INSTANCE_NAME, is_instance_name};
 use crate::setting::MAX_CAPACITY;
@@ -32,6 +32,8 @@ pub enum WorkerMessage {
     Totals(Vec<TotalRow>),
     /// An offer was not taken.
     Declined(Declined),
+    /// A part of the answer to [`ActivatorMessage::Excerpt`].
+    Excerpt(ExcerptPiece),
     /// The worker leaves on purpose: nothing of it is to be waited for.
     Goodbye,
 }
@@ -72,6 +74,15 @@ pub enum ActivatorMessage {
         /// Number of the other worker's offer.
         epoch: u64,
     },
+    /// Give the messages that are kept of a stream. For a worker that has said that it answers this ([`Hello::excerpts`]).
+    Excerpt(ExcerptOrder),
+    /// A piece of an excerpt was taken: send another one.
+    ExcerptNext {
+        /// Number of the question.
+        number: u64,
+        /// The rest is not wanted.
+        drop: bool,
+    },
 }
 
 /// Why a message of a worker cannot be used.
@@ -97,6 +108,9 @@ pub enum Malformed {
     /// A declined offer whose stream is none.
     #[error("a declined offer has the id of a stream")]
     Declined,
+    /// A piece of an excerpt that is too long.
+    #[error("a piece of an excerpt has {MAX_PIECE} bytes at most")]
+    Excerpt,
 }
 
 /// A worker's account of itself when it joins.
@@ -120,6 +134,8 @@ pub struct Hello {
     pub key: Option<InstanceKey>,
     /// Age of the worker's process when it said this; workers of earlier releases do not tell it.
     pub age: Option<Duration>,
+    /// The worker answers [`ActivatorMessage::Excerpt`].
+    pub excerpts: bool,
 }
 
 /// A number that a worker makes for itself when it starts and tells its activators alone. Another process may take its name once its call has ended, but
@@ -254,6 +270,7 @@ impl TryFrom<wire::Hello> for Hello {
             takes_lists: hello.destinations,
             key: hello.key.as_slice().try_into().ok().map(InstanceKey),
             age: (hello.age > 0).then(|| Duration::from_micros(hello.age)),
+            excerpts: hello.excerpts,
         })
     }
 }
@@ -324,6 +341,7 @@ impl TryFrom<WorkerSay> for WorkerMessage {
                 let reason = declined.reason().into();
                 Self::Declined(Declined { stream_id: declined.stream_id, epoch: declined.epoch, reason })
             }
+            WorkerSay::Excerpt(piece) => Self::Excerpt(ExcerptPiece::parse(piece).ok_or(Malformed::Excerpt)?),
             WorkerSay::Goodbye(wire::Goodbye {}) => Self::Goodbye,
         })
     }
@@ -344,6 +362,7 @@ impl From<WorkerMessage> for wire::WorkerSays {
                 let reason = wire::declined::Reason::from(reason).into();
                 WorkerSay::Declined(wire::Declined { stream_id, epoch, reason })
             }
+            WorkerMessage::Excerpt(piece) => WorkerSay::Excerpt(piece.into()),
             WorkerMessage::Goodbye => WorkerSay::Goodbye(wire::Goodbye {}),
         };
         Self { say: Some(say) }
@@ -352,7 +371,7 @@ impl From<WorkerMessage> for wire::WorkerSays {
 
 impl From<Hello> for wire::Hello {
     fn from(hello: Hello) -> Self {
-        let Hello { name, capacity, availability, sessions, network, version, takes_lists, key, age } = hello;
+        let Hello { name, capacity, availability, sessions, network, version, takes_lists, key, age, excerpts } = hello;
         Self {
             name,
             capacity,
@@ -367,6 +386,7 @@ impl From<Hello> for wire::Hello {
             key: key.map_or(Vec::new(), |key| key.0.to_vec()),
             // An age of less than a microsecond is none that was told.
             age: age.map_or(0, |age| u64::try_from(age.as_micros()).unwrap_or(u64::MAX)),
+            excerpts,
         }
     }
 }
@@ -407,7 +427,7 @@ impl From<DeclineReason> for wire::declined::Reason {
 }
 
 impl ActivatorMessage {
-    /// `None` for an address that is none.
+    /// `None` for an address that is none, or an excerpt of no stream.
     #[must_use]
     pub fn parse(say: ActivatorSay) -> Option<Self> {
         Some(match say {
@@ -432,6 +452,8 @@ impl ActivatorMessage {
             ActivatorSay::Kick(wire::Kick { stream_id, reason }) => Self::Kick { stream_id, reason },
             ActivatorSay::Meet(wire::Meet { address }) => Self::Meet(address.parse().ok()?),
             ActivatorSay::Fence(wire::Fence { stream_id, epoch }) => Self::Fence { stream_id, epoch },
+            ActivatorSay::Excerpt(order) => Self::Excerpt(ExcerptOrder::parse(order)?),
+            ActivatorSay::ExcerptNext(wire::ExcerptNext { number, drop }) => Self::ExcerptNext { number, drop },
         })
     }
 }
@@ -457,6 +479,10 @@ impl From<ActivatorMessage> for wire::ActivatorSays {
             ActivatorMessage::Kick { stream_id, reason } => ActivatorSay::Kick(wire::Kick { stream_id, reason }),
             ActivatorMessage::Meet(address) => ActivatorSay::Meet(wire::Meet { address: address.to_string() }),
             ActivatorMessage::Fence { stream_id, epoch } => ActivatorSay::Fence(wire::Fence { stream_id, epoch }),
+            ActivatorMessage::Excerpt(order) => ActivatorSay::Excerpt(order.into()),
+            ActivatorMessage::ExcerptNext { number, drop } => {
+                ActivatorSay::ExcerptNext(wire::ExcerptNext { number, drop })
+            }
         };
         Self { say: Some(say) }
     }

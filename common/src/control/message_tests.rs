@@ -2,7 +2,8 @@
 
 use super::super::limits::{MAX_IDENTITIES, MAX_STREAM_ID, MAX_TEXT, MAX_TEXTS, MAX_UPSTREAMS};
 use super::super::{
-    KindBytes, MediaFigures, SessionState, StreamFigures, UpstreamCounts, UpstreamReport, UpstreamState, UpstreamTimes,
+    ExcerptPart, ExcerptRefusal, KindBytes, MediaFigures, SessionState, StreamFigures, UpstreamCounts, UpstreamReport,
+    UpstreamState, UpstreamTimes,
 };
 use super::*;
 use crate::clock::UtcTime;
@@ -61,6 +62,7 @@ fn hello(availability: Availability) -> Hello {
         takes_lists: true,
         key: Some(InstanceKey([7; 32])),
         age: Some(Duration::from_millis(40)),
+        excerpts: true,
     }
 }
 
@@ -86,10 +88,50 @@ fn worker_messages_survive_the_wire() {
             .map(|state| WorkerMessage::Session(Session { state, ..session() }));
     let all = AVAILABILITIES.map(|it| WorkerMessage::Hello(hello(it))).into_iter().chain(AVAILABILITIES.map(load));
     let counters = WorkerMessage::Counters(vec![SessionCounters::of(&session()), SessionCounters::default()]);
-    for message in all.chain(reasons).chain(states).chain([WorkerMessage::Goodbye, counters]) {
+    let piece = |bytes: Result<&'static [u8], ExcerptRefusal>, last| {
+        WorkerMessage::Excerpt(ExcerptPiece { number: u64::MAX, bytes: bytes.map(bytes::Bytes::from_static), last })
+    };
+    let refusals = [
+        ExcerptRefusal::Busy,
+        ExcerptRefusal::StreamUnknown,
+        ExcerptRefusal::NoKeyframe,
+        ExcerptRefusal::NoVideo,
+        ExcerptRefusal::DestinationUnknown,
+        ExcerptRefusal::NeverSent,
+        ExcerptRefusal::NotKept,
+    ];
+    let pieces = [piece(Ok(b"FLV"), false), piece(Ok(b""), true)];
+    let pieces = pieces.into_iter().chain(refusals.map(|refusal| piece(Err(refusal), true)));
+    for message in all.chain(reasons).chain(states).chain(pieces).chain([WorkerMessage::Goodbye, counters]) {
         let say = wire::WorkerSays::from(message.clone()).say.unwrap();
         assert_eq!(WorkerMessage::try_from(say), Ok(message));
     }
+}
+
+#[test]
+fn excerpts_are_bounded_on_both_sides() {
+    let order = |stream_id: &str, destination: String| {
+        let (stream_id, last_keyframe) = (stream_id.to_owned(), true);
+        ActivatorMessage::parse(ActivatorSay::Excerpt(wire::Excerpt {
+            number: 1,
+            stream_id,
+            last_keyframe,
+            destination,
+        }))
+    };
+    assert!(order("0123456789abcdef", "d".repeat(MAX_TEXT)).is_some());
+    assert!(order("0123456789abcdef", "d".repeat(MAX_TEXT + 1)).is_none());
+    assert!(order("not an id", String::new()).is_none());
+    let piece = |bytes: usize, refusal| {
+        let piece = wire::ExcerptPiece { number: 1, bytes: vec![0; bytes], last: false, refusal };
+        WorkerMessage::try_from(WorkerSay::Excerpt(piece))
+    };
+    assert!(piece(MAX_PIECE, 0).is_ok());
+    assert_eq!(piece(MAX_PIECE + 1, 0), Err(Malformed::Excerpt));
+    // A reason of a later release: an empty piece, which no file begins with.
+    assert!(
+        matches!(piece(0, 99), Ok(WorkerMessage::Excerpt(ExcerptPiece { bytes: Ok(bytes), .. })) if bytes.is_empty())
+    );
 }
 
 #[test]
@@ -103,6 +145,8 @@ fn activator_messages_survive_the_wire() {
     };
     let token = [3; TOKEN_BYTES];
     let offer = Offer { stream_id: "s".into(), epoch: 1, token, descriptor: true, known: false, challenge: None };
+    let excerpt =
+        |part| ActivatorMessage::Excerpt(ExcerptOrder { number: 5, stream_id: "0123456789abcdef".into(), part });
     let challenged = Offer { challenge: Some([4; NONCE_BYTES]), ..offer.clone() };
     let all = [
         ActivatorMessage::Welcome(welcome),
@@ -117,6 +161,11 @@ fn activator_messages_survive_the_wire() {
         ActivatorMessage::Kick { stream_id: "s".into(), reason: "asked for".into() },
         ActivatorMessage::Meet("[::1]:6001".parse().unwrap()),
         ActivatorMessage::Fence { stream_id: "s".into(), epoch: 2 },
+        excerpt(ExcerptPart::All),
+        excerpt(ExcerptPart::LastKeyframe),
+        excerpt(ExcerptPart::SentKeyframe("main".into())),
+        ActivatorMessage::ExcerptNext { number: 5, drop: false },
+        ActivatorMessage::ExcerptNext { number: 5, drop: true },
     ];
     for message in all {
         let say = wire::ActivatorSays::from(message.clone()).say.unwrap();

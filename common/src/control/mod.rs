@@ -5,12 +5,14 @@
 //! - [`message`]: one type for each direction.
 //! - [`session`]: a stream that a worker serves, its upstreams, and what is counted of them. A figure that is new for each upstream gets
 //!   its field and its row there.
+//! - [`excerpt`]: the messages that a worker keeps of a stream, when an activator asks for them.
 //! - [`totals`]: the metrics that workers tell.
 //! - [`limits`]: every bound on what a peer says.
 //!
 //! Note: a peer of another version may say what this one does not know. A message without content is skipped; an unknown state is
 //! [`SessionState::Unknown`] or [`UpstreamState::Unknown`], because the rest of the session still counts.
 
+pub mod excerpt;
 pub mod limits;
 pub mod message;
 pub mod session;
@@ -26,6 +28,7 @@ pub mod wire {
     tonic::include_proto!("liveedgecast.control.v1");
 }
 
+pub use excerpt::{ExcerptOrder, ExcerptPart, ExcerptPiece, ExcerptRefusal};
 pub use message::{
     ActivatorMessage, Availability, Cordon, DeclineReason, Declined, Hello, InstanceKey, Load, Malformed, Offer,
     Welcome, WorkerMessage,

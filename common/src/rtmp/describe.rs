@@ -71,6 +71,56 @@ impl MediaDescription {
     }
 }
 
+/// A codec whose sound has no header: its word, channels, samples of a channel in a second (0: not told).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainAudio {
+    /// As in [`MediaDescription::audio`].
+    pub codec: &'static str,
+    /// Channels.
+    pub channels: u8,
+    /// Samples of a channel in a second.
+    pub sample_rate: u32,
+}
+
+/// The format that the first bytes of a frame of sound tell; `None` for codecs that have a header, and for those that are not known.
+///
+/// Note: the first byte knows four rates, so that MP3 of 48 kHz is said to have 44.1. The head of its own frame follows and tells the truth.
+#[must_use]
+pub fn plain_audio(payload: &[u8]) -> Option<PlainAudio> {
+    const FIXED_AT_8000: [u8; 3] = [7, 8, 14];
+    let (&first, frame) = payload.split_first()?;
+    let codec = match first >> 4 {
+        9 | 10 => return None,
+        format => Some(legacy_audio(format)).filter(|codec| !codec.is_empty())?,
+    };
+    let sample_rate = if FIXED_AT_8000.contains(&(first >> 4)) { 8000 } else { 44_100 >> (3 - (first >> 2 & 3)) };
+    let told = PlainAudio { codec, channels: 1 + (first & 1), sample_rate };
+    Some(match first >> 4 {
+        2 | 14 => mpeg_audio(frame).map_or(told, |(channels, sample_rate)| PlainAudio { codec, channels, sample_rate }),
+        // E.4.2.1: mono, whatever the flags say.
+        4 | 11 => PlainAudio { codec, channels: 1, sample_rate: 16_000 },
+        5 => PlainAudio { codec, channels: 1, sample_rate: 8000 },
+        _ => told,
+    })
+}
+
+/// Channels and rate in the head of a frame of MPEG audio (ISO 11172-3, 2.4.1.3; ISO 13818-3 has the lower rates).
+fn mpeg_audio(frame: &[u8]) -> Option<(u8, u32)> {
+    const RATES: [u32; 3] = [44_100, 48_000, 32_000];
+    let head = frame.first_chunk::<4>()?;
+    if head[0] != 0xFF || head[1] & 0xE0 != 0xE0 {
+        return None;
+    }
+    let rate = RATES.get(usize::from(head[2] >> 2 & 3))?;
+    let rate = match head[1] >> 3 & 3 {
+        3 => *rate,
+        2 => rate / 2,
+        0 => rate / 4,
+        _ => return None,
+    };
+    Some((if head[3] >> 6 == 3 { 1 } else { 2 }, rate))
+}
+
 fn of_metadata(type_id: u8, payload: &[u8]) -> MediaDescription {
     let payload = if type_id == type_id::DATA_AMF3 { payload.strip_prefix(&[0]).unwrap_or(payload) } else { payload };
     let values = amf0::read_all(payload).unwrap_or_default();

@@ -201,3 +201,31 @@ fn codecs_of_enhanced_rtmp_are_named_behind_modifiers_and_tracks() {
         ("opus", "flac", "mp3", "")
     );
 }
+
+#[test]
+fn sound_without_a_header_is_described_by_its_frames() {
+    let plain = |payload: &[u8]| plain_audio(payload).map(|it| (it.codec, it.channels, it.sample_rate));
+    let rows: [(&[u8], _); 14] = [
+        // The flags say 44,100; the head of an MP3 frame says 48,000, and that it is one channel.
+        (&[0x2F, 0xFF, 0xFB, 0x94, 0xC0], Some(("mp3", 1, 48_000))),
+        (&[0x2F, 0xFF, 0xF3, 0x40, 0x00], Some(("mp3", 2, 22_050))),
+        // MPEG 2.5, and heads that are none.
+        (&[0x22, 0xFF, 0xE3, 0x48, 0xC0], Some(("mp3", 1, 8000))),
+        (&[0x2B, 0xFF, 0xFB, 0x9C, 0x00], Some(("mp3", 2, 22_050))),
+        (&[0x2F, 0xFF, 0xEB, 0x90, 0x00], Some(("mp3", 2, 44_100))),
+        (&[0x2E], Some(("mp3", 1, 44_100))),
+        (&[0xEE], Some(("mp3", 1, 8000))),
+        (&[0x3F], Some(("pcm", 2, 44_100))),
+        (&[0x4F], Some(("nellymoser", 1, 16_000))),
+        (&[0x82], Some(("g711", 1, 8000))),
+        (&[0xB7], Some(("speex", 1, 16_000))),
+        // These have headers, and nobody knows the last one.
+        (&[0xAF, 1, 2], None),
+        (b"\x91Opus", None),
+        (&[0xCF, 1], None),
+    ];
+    for (payload, expected) in rows {
+        assert_eq!(plain(payload), expected, "{payload:02X?}");
+    }
+    assert_eq!(plain(&[]), None);
+}

@@ -9,6 +9,7 @@
 //! - [`client`], [`auth`]: a session towards an upstream, and the credentials that it asks for.
 //! - [`media`], [`aggregate`]: the information in the first bytes of an audio, video or data message.
 //! - [`describe`]: codecs, size and frame rate, for people.
+//! - [`flv`]: the bytes around a payload in a file.
 //! - [`writer`]: chunk headers for our own messages.
 //! - [`limits`]: every bound on what a peer may make this process hold.
 //!
@@ -23,6 +24,7 @@ pub mod auth;
 pub mod chunk;
 pub mod client;
 pub mod describe;
+pub mod flv;
 pub mod handshake;
 pub mod ingest;
 pub mod limits;

@@ -4,12 +4,13 @@ use std::fs;
 
 use liveedgecast_common::rtmp::type_id;
 use liveedgecast_e2e::http;
-use liveedgecast_e2e::process::{Program, kill};
+use liveedgecast_e2e::process::{Program, kill, signal};
 use liveedgecast_e2e::publish::{Media, ffmpeg, newer_ffmpeg};
 use liveedgecast_e2e::record::{Message, read_flv};
 use liveedgecast_e2e::relay::{ActivatorProcess, WorkerProcess, key};
 use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::wait::{LONG, now, until, until_some};
+use rustix::process::Signal;
 
 use serde_json::Value;
 
@@ -17,7 +18,9 @@ use crate::api::{ADMIN, call, good, pair};
 
 by_descriptor_and_by_link! {
     last_seconds_of_a_stream_are_a_file_that_a_decoder_reads_while_the_stream_goes_on
+    whole_replay_window_is_the_file_and_each_destination_shows_what_it_was_sent_last
     last_seconds_are_there_again_after_the_death_of_a_worker
+    worker_that_hangs_or_dies_in_the_middle_of_a_question_is_no_obstacle
     death_of_a_worker_and_loss_of_a_destination_leave_files_of_the_last_seconds
 }
 
@@ -97,6 +100,119 @@ fn last_seconds_of_a_stream_are_a_file_that_a_decoder_reads_while_the_stream_goe
     }
 }
 
+/// Frames that a second of the test picture has.
+const RATE: usize = 25;
+
+fn whole_replay_window_is_the_file_and_each_destination_shows_what_it_was_sent_last(handoff: &str) {
+    let (near, far, never) = (Sink::start(), Sink::start(), Sink::start());
+    never.go_away();
+    let all = [&near, &far, &never].map(|sink| sink.url("live/{key}")).join(" ");
+    let settings = ActivatorProcess::pushing_to(&all).with("HANDOFF", handoff);
+    let settings = settings.with("LIVEEDGECAST_REPLAY_WINDOW", "30s,8MiB");
+    let activator = settings.with("ADMIN_TOKEN", ADMIN).start();
+    let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("shown"))));
+    far.receives(120);
+    let id = id(&activator);
+    let path = format!("/api/v1/streams/{id}/destinations");
+    let named = |sink: &Sink| {
+        let host = sink.address().to_string();
+        let all = good(&call(&activator, "GET", &path, ADMIN, ""));
+        let of_host = all.as_array().expect("a list").iter().find(|it| it["host"] == host.as_str());
+        format!("destinations/{}/keyframe.flv", of_host.expect("the destination")["name"].as_str().expect("a name"))
+    };
+    assert_eq!(pictures(&file(&activator, &id, &named(&far))), 1);
+    far.go_away();
+    // The worker keeps everything for it from its last keyframe on.
+    let before = near.only().recording.frames();
+    near.receives(before + 16 * RATE);
+    let whole = file(&activator, &id, "ring.flv");
+    let count = pictures(&whole);
+    assert!(count > 4 * RATE, "{count} pictures of some seconds");
+    let last = read_flv(&whole, now()).last().map(|message| message.timestamp).expect("a message") as usize;
+    assert!(last.abs_diff(count * 1000 / RATE) < 300, "{last} ms, {count} pictures");
+    let picture = |name: &str| -> Vec<u8> {
+        let all = read_flv(&file(&activator, &id, name), now());
+        all.into_iter().find(Message::is_keyframe).expect("a keyframe").payload.to_vec()
+    };
+    let of_far = picture(&named(&far));
+    let session = far.last().expect("a session");
+    let sent: Vec<_> = session.media().iter().filter(|message| message.is_keyframe()).collect();
+    let at = sent.iter().position(|message| message.payload == of_far).expect("a keyframe that it has received");
+    // What was on its way when the connection broke counts as not sent.
+    assert!(at + 2 >= sent.len(), "number {at} of {}", sent.len());
+    let of_near = picture(&named(&near));
+    assert_ne!(of_near, of_far);
+    until("the newest keyframe", || near.only().media().iter().rev().any(|message| message.payload == of_near));
+    let answer = |name: &str| call(&activator, "GET", &format!("/api/v1/streams/{id}/{name}"), ADMIN, "");
+    let none = answer(&named(&never));
+    assert!(
+        none.status == 404 && none.body.contains("excerpt-none") && none.body.contains("no keyframe yet"),
+        "{}",
+        none.body
+    );
+    let unknown = answer("destinations/nobody/keyframe.flv");
+    assert!(unknown.status == 404 && unknown.body.contains("destination-unknown"), "{}", unknown.body);
+    assert_eq!(
+        http::request(activator.http(), "GET", &format!("/api/v1/streams/{id}/{}", named(&near)))
+            .expect("an answer")
+            .status,
+        401
+    );
+    // It goes on where it was, and its picture is as new as the other one's.
+    far.come_back();
+    far.receives_in_session(2, 20);
+    until("a newer picture", || picture(&named(&far)) != of_far);
+    let streams = good(&call(&activator, "GET", "/api/v1/streams", ADMIN, ""));
+    assert_eq!(streams[0]["upstreams"][0]["lost"], 0, "{streams}");
+}
+
+fn worker_that_hangs_or_dies_in_the_middle_of_a_question_is_no_obstacle(handoff: &str) {
+    let sink = Sink::start();
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("HANDOFF", handoff);
+    let activator = settings.with("ADMIN_TOKEN", ADMIN).start();
+    let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("shown"))));
+    sink.receives(60);
+    let id = id(&activator);
+    let worker = activator.worker_processes()[0];
+    // The bytes that the activator has are read in place of the worker's.
+    signal(worker, Signal::STOP);
+    pictures(&file(&activator, &id, "ring.flv"));
+    let path = format!("/api/v1/streams/{id}/ring.flv");
+    let status = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| http::download(activator.http(), &path, ADMIN).expect("an answer").0);
+        kill(worker);
+        asked.join().expect("a status")
+    });
+    assert!([200, 503].contains(&status), "{status}");
+    until("the next worker", || activator.worker_processes().iter().any(|id| *id != worker));
+    let arrived = sink.last().expect("a session").recording.frames();
+    sink.receives_in_session(2, arrived.min(50));
+    pictures(&file(&activator, &id, "ring.flv"));
+}
+
+#[test]
+fn stream_of_sound_alone_says_so_and_its_codec_is_known_without_a_header() {
+    let sink = Sink::start();
+    let activator = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("ADMIN_TOKEN", ADMIN).start();
+    let mut publisher = ffmpeg(Media::Mp3, &activator.url(&format!("live/{}", key("heard"))));
+    sink.receives(50);
+    let id = id(&activator);
+    let none = call(&activator, "GET", &format!("/api/v1/streams/{id}/keyframe.flv"), ADMIN, "");
+    assert!(none.status == 404 && none.body.contains("the stream has sent no video"), "{}", none.body);
+    let whole = read_flv(&file(&activator, &id, "ring.flv"), now());
+    // As much as a worker keeps of sound alone, which is needed for no keyframe.
+    assert!(!whole.is_empty() && whole.iter().all(|message| message.type_id != type_id::VIDEO), "{}", whole.len());
+    let audio = until_some("the codec", || {
+        let streams = good(&call(&activator, "GET", "/api/v1/streams", ADMIN, ""));
+        Some(streams[0]["audio"].clone()).filter(|audio| !audio["sample_rate"].is_null())
+    });
+    assert_eq!(
+        (&audio["codec"], &audio["channels"], &audio["sample_rate"]),
+        (&"mp3".into(), &1.into(), &48_000.into())
+    );
+    publisher.interrupt();
+}
+
 fn last_seconds_are_there_again_after_the_death_of_a_worker(handoff: &str) {
     let sink = Sink::start();
     let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("HANDOFF", handoff);
@@ -118,19 +234,25 @@ fn last_seconds_are_there_again_after_the_death_of_a_worker(handoff: &str) {
 }
 
 #[test]
-fn activator_that_does_not_keep_a_stream_says_which_one_does() {
+fn any_activator_has_the_files_of_a_stream_once_a_worker_has_it() {
     let sink = Sink::start();
     let activators = pair("descriptor", &sink.url("live/{key}"));
     let _publisher = ffmpeg(Media::Both, &activators[0].url(&format!("live/{}", key("there"))));
     let id = id(&activators[1]);
     let path = format!("/api/v1/streams/{id}/ring.flv");
+    let elsewhere = call(&activators[1], "GET", &path, ADMIN, "");
+    assert!(elsewhere.status == 409 && elsewhere.body.contains("excerpt-elsewhere"), "{}", elsewhere.body);
     let held = call(&activators[0], "GET", &path, ADMIN, "");
     assert!(held.status == 503 && held.body.contains("excerpt-not-now"), "{}", held.body);
     let _worker = WorkerProcess::of(&activators[0]);
     sink.receives(50);
     pictures(&file(&activators[0], &id, "ring.flv"));
-    let elsewhere = call(&activators[1], "GET", &path, ADMIN, "");
-    assert!(elsewhere.status == 409 && elsewhere.body.contains("excerpt-elsewhere"), "{}", elsewhere.body);
+    for name in ["ring.flv", "keyframe.flv"] {
+        assert!(pictures(&file(&activators[1], &id, name)) >= 1, "{name}");
+    }
+    let streams = good(&call(&activators[1], "GET", "/api/v1/streams", ADMIN, ""));
+    let destination = streams[0]["upstreams"][0]["name"].as_str().expect("a name").to_owned();
+    assert_eq!(pictures(&file(&activators[1], &id, &format!("destinations/{destination}/keyframe.flv"))), 1);
 }
 
 fn death_of_a_worker_and_loss_of_a_destination_leave_files_of_the_last_seconds(handoff: &str) {
@@ -153,11 +275,21 @@ fn death_of_a_worker_and_loss_of_a_destination_leave_files_of_the_last_seconds(h
     let types: Vec<&str> =
         report["events"].as_array().expect("events").iter().filter_map(|it| it["type"].as_str()).collect();
     assert!(types.contains(&"stream.live") && types.contains(&"process.failed"), "{types:?}");
+    assert!(report["after"].is_array() && report["after_until"].is_null(), "it is being followed: {report}");
     // Another stream, so that the two incidents are not one.
     let _second = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("second"))));
     sink.receives_in_session(3, 60);
     sink.drop_connections();
     until("the files of the lost destination", || files(".json").len() >= 2 && files(".flv").len() >= 2);
+    // The destination of both streams is back, and so is what came after in the file of the one that was lost.
+    let after = until_some("the events that followed", || {
+        let reports = files(".json").into_iter().filter_map(|path| fs::read(path).ok());
+        let mut reports = reports.filter_map(|report| serde_json::from_slice::<Value>(&report).ok());
+        reports.find(|report| report["after_until"] == "destination_back")
+    });
+    let last = after["after"].as_array().and_then(|after| after.last()).expect("an event");
+    assert!(after["incident"]["type"] == "upstream.lost" && last["type"] == "upstream.back", "{after}");
+    assert_eq!(last["data"]["stream"], after["incident"]["data"]["stream"]);
     for path in files(".flv") {
         assert!(pictures(&fs::read(&path).expect("the file")) >= 1);
         let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).expect("the file"));
@@ -165,4 +297,41 @@ fn death_of_a_worker_and_loss_of_a_destination_leave_files_of_the_last_seconds(h
     }
     assert!(files(".part").is_empty());
     assert!(!fs::read_to_string(&files(".json")[0]).expect("the report").contains("k3y"), "a key is in the report");
+}
+
+#[test]
+fn crash_of_a_worker_that_the_activator_has_not_started_is_an_incident_by_link_too() {
+    let (sink, folder) = (Sink::start(), tempfile::tempdir().expect("a folder"));
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with_external_workers();
+    let settings = settings.with("HANDOFF", "link").with("ADMIN_TOKEN", ADMIN);
+    let settings = settings.with("LIVEEDGECAST_INCIDENT_DIR", folder.path().to_str().expect("a path"));
+    let activator = settings.start();
+    let mut workers = ["one", "two"].map(|name| (name, WorkerProcess::with(&activator, &[("WORKER_NAME", name)])));
+    let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("first"))));
+    sink.receives(60);
+    let reports = || {
+        let entries = fs::read_dir(folder.path()).expect("the folder").map(|entry| entry.expect("an entry").path());
+        let reports = entries.filter(|path| path.extension().is_some_and(|ending| ending == "json"));
+        let read = |path| serde_json::from_slice::<Value>(&fs::read(path).expect("the report")).expect("JSON");
+        reports.map(read).collect::<Vec<_>>()
+    };
+    let busy = |activator: &ActivatorProcess| {
+        let all = good(&call(activator, "GET", "/api/v1/workers", ADMIN, ""));
+        let serving =
+            all.as_array()?.iter().find(|worker| worker["streams"].as_u64().is_some_and(|streams| streams > 0))?;
+        Some(serving["name"].as_str()?.to_owned())
+    };
+    // A planned move is none.
+    let first = until_some("the worker", || busy(&activator));
+    assert_eq!(call(&activator, "POST", &format!("/api/v1/workers/{first}/drain"), ADMIN, "").status / 100, 2);
+    sink.receives_in_session(2, 50);
+    assert!(reports().is_empty(), "{:?}", reports());
+    assert_eq!(call(&activator, "POST", &format!("/api/v1/workers/{first}/undrain"), ADMIN, "").status / 100, 2);
+    let second = until_some("the other worker", || busy(&activator).filter(|name| *name != first));
+    let serving = workers.iter_mut().find(|(name, _)| *name == second);
+    serving.expect("one of both").1.process.kill();
+    until("the incident", || !reports().is_empty());
+    let report = &reports()[0];
+    assert_eq!((&report["incident"]["type"], &report["without_media"]), (&"stream.taken_over".into(), &Value::Null));
+    assert_eq!(report["incident"]["data"]["from"], second.as_str());
 }

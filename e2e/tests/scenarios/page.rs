@@ -108,6 +108,7 @@ fn page_shows_every_state_and_every_button_does_what_it_says() {
     // The picture of a destination that is live, as the browser has decoded it.
     let [width, height, colours] = page.canvas("studio/good");
     assert!((width, height) == (192, 108) && colours > 3, "{width}×{height}, {colours} colours");
+    page.shows("studio/away", "has been sent no keyframe yet");
     page.shows("Activators", "this one");
     page.shows("Activators", "synced");
     page.shows("Activators", "KEDA has not asked this activator.");
@@ -122,6 +123,8 @@ fn page_shows_every_state_and_every_button_does_what_it_says() {
     page.open(activators[1].http(), "/", Look::DESKTOP);
     page.unlock(ADMIN);
     page.shows("studio/good", "live");
+    let [width, height, _] = page.canvas("studio/good");
+    assert_eq!((width, height), (192, 108), "through the other activator");
     let sessions = stage.good.sessions().len();
     page.press("studio", "Restart good of studio");
     stage.good.receives_in_session(sessions + 1, 10);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::clock::now;
+use liveedgecast_common::control::ExcerptPart;
 use liveedgecast_common::event;
 use liveedgecast_common::handoff::{Decline, Frame};
 use liveedgecast_common::key::{Identity, StreamId};
@@ -17,7 +18,7 @@ use super::metrics::EngineMetrics;
 use super::table::{Placing, StreamClaim, StreamSlot, Table, TaskEnd};
 use super::thread::{self, StartStream, ThreadNotice, ThreadRequest};
 use crate::receive::{self, FetchedStream};
-use crate::stream::{Contest, Report};
+use crate::stream::{Contest, ExcerptAnswer, ExcerptRequest, Report};
 
 /// Orders to the engine that wait: one per offer being taken and a few kicks; the engine never waits for a peer.
 const REQUESTS: usize = 64;
@@ -53,6 +54,7 @@ pub enum TakeOutcome {
 enum EngineRequest {
     Take(Box<FetchedStream>, oneshot::Sender<TakeOutcome>),
     Kick(String, String),
+    Excerpt(String, ExcerptRequest),
     Fence(String, u64),
     Alone(bool),
     GiveBack,
@@ -104,6 +106,13 @@ impl Engine {
     /// Ends a stream.
     pub async fn kick(&self, stream_id: String, reason: String) {
         let _ = self.requests.send(EngineRequest::Kick(stream_id, reason)).await;
+    }
+
+    /// A file of what is kept of a stream, or the reason for which there is none; `None`: the stream is not there.
+    pub async fn excerpt(&self, stream_id: String, part: ExcerptPart) -> Option<ExcerptAnswer> {
+        let (answer, made) = oneshot::channel();
+        self.requests.send(EngineRequest::Excerpt(stream_id, ExcerptRequest { part, answer })).await.ok()?;
+        made.await.ok()
     }
 
     /// Ends a stream that runs under a lower epoch than this.
@@ -208,6 +217,11 @@ impl EngineTask {
             EngineRequest::Kick(stream_id, reason) => {
                 if let Some((slot, thread)) = self.table.find(&StreamId(stream_id)) {
                     self.tell(thread, ThreadRequest::Kick(slot, reason)).await;
+                }
+            }
+            EngineRequest::Excerpt(stream_id, request) => {
+                if let Some((slot, thread)) = self.table.find(&StreamId(stream_id)) {
+                    self.tell(thread, ThreadRequest::Excerpt(slot, request)).await;
                 }
             }
             EngineRequest::Fence(stream_id, epoch) => {

@@ -50,7 +50,7 @@ fn tiny() -> StartStream {
                         let _ = reports.send(Report::ContestDecided { stream_id: contest.stream_id, given_up }).await;
                     }
                     Some(StreamCommand::HandBack | StreamCommand::Fence(_)) => break,
-                    Some(StreamCommand::Alone(_)) => {}
+                    Some(StreamCommand::Alone(_) | StreamCommand::Excerpt(_)) => {}
                 }
             }
             let _ = reports.send(Report::Ended { stream_id: stream.assignment.stream_id }).await;

@@ -28,7 +28,7 @@ use tokio::task::spawn_local;
 use super::forward;
 use super::table::StreamSlot;
 use crate::receive::{self, FetchedStream};
-use crate::stream::{Contest, IncomingStream, PublisherHandoff, Report, StreamCommand};
+use crate::stream::{Contest, ExcerptRequest, IncomingStream, PublisherHandoff, Report, StreamCommand};
 
 /// Orders that wait for one thread. A thread takes them at once, so only a burst of offers fills the channel.
 const REQUESTS: usize = 256;
@@ -52,6 +52,8 @@ pub(super) enum ThreadRequest {
     Contend(StreamSlot, Contest),
     /// End a stream.
     Kick(StreamSlot, String),
+    /// Have a stream make an excerpt.
+    Excerpt(StreamSlot, ExcerptRequest),
     /// End a stream that runs under a lower epoch.
     Fence(StreamSlot, u64),
     /// Tell every stream whether no activator is there.
@@ -127,6 +129,7 @@ impl StreamThread {
             ThreadRequest::Attach(slot, fetched) => self.attach(slot, fetched),
             ThreadRequest::Contend(slot, contest) => self.contend(slot, contest),
             ThreadRequest::Kick(slot, reason) => self.tell(slot, StreamCommand::Kick(reason)),
+            ThreadRequest::Excerpt(slot, request) => self.tell(slot, StreamCommand::Excerpt(request)),
             ThreadRequest::Fence(slot, epoch) => self.tell(slot, StreamCommand::Fence(epoch)),
             ThreadRequest::Alone(alone) => {
                 self.alone.set(alone);

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::{
-    ActivatorMessage, Availability, Cordon, DeclineReason, Declined, Hello, InstanceKey, Load, Offer, Session,
-    SessionCounters, SessionState, Welcome, WorkerMessage,
+    ActivatorMessage, Availability, Cordon, DeclineReason, Declined, ExcerptOrder, Hello, InstanceKey, Load, Offer,
+    Session, SessionCounters, SessionState, Welcome, WorkerMessage,
 };
 use liveedgecast_common::discovery::{self, AttemptId, Discovery, Wanted};
 
@@ -167,6 +167,17 @@ pub enum Output {
         stream_id: String,
         /// The other worker's claim.
         epoch: u64,
+    },
+    /// Make an excerpt of a stream, for the activator of this call.
+    Excerpt(AttemptId, ExcerptOrder),
+    /// The activator of this call has taken a piece of the excerpt that it asked for under this number.
+    ExcerptNext {
+        /// The call.
+        attempt: AttemptId,
+        /// Number of the question.
+        number: u64,
+        /// The rest is not wanted.
+        drop: bool,
     },
     /// Tell this worker's metrics in the call; `anew`: its activator knows none of them yet.
     TellTotals {
@@ -412,6 +423,7 @@ impl Register {
             takes_lists: true,
             key: Some(self.settings.key),
             age: Some(now.saturating_duration_since(self.settings.began)),
+            excerpts: true,
         }
     }
 
@@ -438,6 +450,10 @@ impl Register {
             }
             ActivatorMessage::Fence { stream_id, epoch } => {
                 self.outputs.push_back(Output::Fence { stream_id, epoch });
+            }
+            ActivatorMessage::Excerpt(order) => self.outputs.push_back(Output::Excerpt(attempt, order)),
+            ActivatorMessage::ExcerptNext { number, drop } => {
+                self.outputs.push_back(Output::ExcerptNext { attempt, number, drop });
             }
         }
     }

@@ -4,6 +4,7 @@
 //! [`machine`] has the rules; `call` is one call to one activator; [`task`] does what the machine asks.
 
 mod call;
+mod excerpts;
 mod ledger;
 pub mod machine;
 mod metrics;

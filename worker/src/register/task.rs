@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use liveedgecast_common::clock::now;
 use liveedgecast_common::control::limits::MAX_TOTALS;
-use liveedgecast_common::control::{Offer, Welcome, WorkerMessage};
+use liveedgecast_common::control::{ExcerptOrder, Offer, Welcome, WorkerMessage};
 use liveedgecast_common::discovery::AttemptId;
 use liveedgecast_common::encryption::Protection;
 use liveedgecast_common::key::{LogSafe, Secret};
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::call::{ControlCall, FLUSH_TIMEOUT, UNSENT_MESSAGES};
+use super::excerpts::{ExcerptQuestion, Excerpts};
 use super::ledger::TotalsLedger;
 use super::machine::{CallEnd, Input, Output, Register, Settings};
 use super::metrics::RegisterMetrics;
@@ -31,6 +32,7 @@ use super::unreached::UnreachedWarning;
 use crate::config::Activator;
 use crate::engine::{Engine, SessionFeed, TakeOutcome};
 use crate::receive::{self, SpareRings};
+use crate::stream::ExcerptAnswer;
 
 /// Events of all calls that wait. A call that finds no room waits, and with it, by way of HTTP/2, its activator.
 const EVENTS: usize = 256;
@@ -92,6 +94,8 @@ impl Registration {
         joined: watch::Sender<usize>,
     ) -> RegistrationEnd {
         let (events, mut happened) = mpsc::channel(EVENTS);
+        // One is made at a time; those whose turn is over are ignored.
+        let (excerpts_made, mut made) = mpsc::channel(1);
         let feed = self.engine.feed();
         let register = Register::new(now(), self.settings.clone());
         let mut registrar = Registrar {
@@ -99,6 +103,8 @@ impl Registration {
             register,
             events,
             calls: HashMap::new(),
+            excerpts: Excerpts::default(),
+            excerpts_made,
             ledger: TotalsLedger::default(),
             call_tasks: JoinSet::new(),
             tasks: JoinSet::new(),
@@ -129,6 +135,7 @@ impl Registration {
                     registrar.handle(input);
                 }
                 () = feed.changed() => registrar.sessions(&feed),
+                Some((question, answer)) = made.recv() => registrar.excerpts.made(question, answer),
                 Some(request) = requests.recv() => match request {
                     RegistrationRequest::Drain(told) => {
                         registrar.handle(Input::Drain);
@@ -164,6 +171,9 @@ struct Registrar {
     register: Register,
     events: mpsc::Sender<Input>,
     calls: HashMap<AttemptId, CallHandle>,
+    excerpts: Excerpts,
+    /// Answers of streams.
+    excerpts_made: mpsc::Sender<(ExcerptQuestion, Option<ExcerptAnswer>)>,
     ledger: TotalsLedger,
     /// Tasks of the calls, of those too that were hung up just now.
     call_tasks: JoinSet<()>,
@@ -178,6 +188,7 @@ impl Registrar {
     fn handle(&mut self, input: Input) {
         if let Input::Ended(attempt, end) = &input {
             self.calls.remove(attempt);
+            self.excerpts.call_ended(*attempt);
             let how = match end {
                 CallEnd::Broken => "broken",
                 CallEnd::Refused => "refused",
@@ -216,6 +227,9 @@ impl Registrar {
                 }
                 Output::GiveBack => self.shell.engine.give_back().await,
                 Output::Fence { stream_id, epoch } => self.shell.engine.fence(stream_id, epoch).await,
+                Output::Excerpt(attempt, order) => self.excerpt(attempt, order),
+                Output::ExcerptNext { attempt, number, drop: true } => self.excerpts.dropped((attempt, number)),
+                Output::ExcerptNext { attempt, number, drop: false } => self.excerpts.taken(now(), (attempt, number)),
                 Output::TellTotals { attempt, anew } => self.tell_totals(attempt, anew),
                 Output::Alone(alone) => {
                     if alone && self.shell.engine.streams() > 0 {
@@ -228,6 +242,9 @@ impl Registrar {
                 }
                 Output::Orphaned => orphaned = Some(Orphaned),
             }
+        }
+        while let Some((attempt, piece)) = self.excerpts.poll_output() {
+            self.say(attempt, WorkerMessage::Excerpt(piece));
         }
         // Ended tasks are reaped, so that the sets are as large as the number of tasks that run.
         while self.call_tasks.try_join_next().is_some() {}
@@ -266,6 +283,18 @@ impl Registrar {
             self.say(attempt, WorkerMessage::Totals(news));
             news = rest;
         }
+    }
+
+    fn excerpt(&mut self, attempt: AttemptId, order: ExcerptOrder) {
+        let question = (attempt, order.number);
+        if !self.excerpts.ask(now(), question) {
+            return;
+        }
+        let (shell, made) = (Arc::clone(&self.shell), self.excerpts_made.clone());
+        self.tasks.spawn(async move {
+            let answer = shell.engine.excerpt(order.stream_id, order.part).await;
+            let _ = made.send((question, answer)).await;
+        });
     }
 
     fn resolve(&mut self) {

@@ -30,6 +30,9 @@ use super::timeline::Timeline;
 
 mod early;
 mod lag;
+mod sent;
+
+pub use self::sent::SentKeyframe;
 
 /// Time without a keyframe after which audio goes alone: SRS ends a silent session after 7 s, players give up earlier.
 pub const AUDIO_ALONE_AFTER: Duration = Duration::from_secs(2);

@@ -10,7 +10,7 @@ use liveedgecast_common::key::StreamId;
 use liveedgecast_common::sys::prefetch;
 use liveedgecast_common::url::PushUrl;
 
-use super::cursor::{Bounds, Cursor, WritePlan, WriteSlices};
+use super::cursor::{Bounds, Cursor, SentKeyframe, WritePlan, WriteSlices};
 use super::index::Index;
 use super::lanes::Lane;
 use super::rings::Rings;
@@ -357,6 +357,11 @@ impl UpstreamFeed {
     /// The time at which the first media were written to the upstream.
     pub(super) fn first_media(&self) -> Option<Instant> {
         self.first_media
+    }
+
+    /// The last keyframe that the destination has been sent.
+    pub(super) fn sent_keyframe(&self, index: &Index) -> SentKeyframe {
+        self.cursor.sent_keyframe(index)
     }
 
     /// Age of the oldest message that is to be written, in milliseconds.

@@ -1,9 +1,11 @@
 //! The figures of a stream that are shown to people: codecs, size, times of its upstreams. In: the index, the reports of upstreams, the time. Out: the
-//! figures of the next report. They are brought up to date once for each report, and headers are read only when another one has come. Pure.
+//! figures of the next report. They are brought up to date once for each report, and headers are read only when another one has come. A codec of sound without
+//! a header is known by its frames. Pure.
 
 use liveedgecast_common::clock::UtcTime;
 use liveedgecast_common::control::{MediaFigures, StreamFigures, UpstreamReport, UpstreamState, UpstreamTimes};
-use liveedgecast_common::rtmp::describe::MediaDescription;
+use liveedgecast_common::rtmp::describe::{MediaDescription, PlainAudio};
+use liveedgecast_common::rtmp::media::HeaderSlot;
 
 use super::index::{HeaderMark, Index, Memory};
 
@@ -13,6 +15,8 @@ pub(super) struct ShownFigures {
     /// The headers that `media` follows from.
     mark: HeaderMark,
     media: MediaFigures,
+    /// The sound has a header, which describes it.
+    audio_header: bool,
     upstreams: Vec<UpstreamReport>,
 }
 
@@ -29,6 +33,7 @@ impl ShownFigures {
         if mark != self.mark {
             self.mark = mark;
             let headers = index.headers_before(index.end(), memory);
+            self.audio_header = headers.iter().any(|header| matches!(header.slot, HeaderSlot::Audio { .. }));
             let described = headers.iter().map(|header| (header.slot, header.type_id, header.payload.as_slice()));
             let MediaDescription {
                 video,
@@ -44,6 +49,13 @@ impl ShownFigures {
             let (video, audio) = (video.to_owned(), audio.to_owned());
             self.media =
                 MediaFigures { video, audio, width, height, frame_rate, profile, object_type, channels, sample_rate };
+        }
+        if !self.audio_header
+            && index.kind_bytes().audio > 0
+            && let Some(PlainAudio { codec, channels, sample_rate }) = index.plain_audio(memory)
+        {
+            codec.clone_into(&mut self.media.audio);
+            (self.media.object_type, self.media.channels, self.media.sample_rate) = (0, channels, sample_rate);
         }
         StreamFigures {
             bytes,

@@ -546,6 +546,12 @@ impl Index {
         behind.checked_sub(1).and_then(|at| self.joins.get(at)).copied()
     }
 
+    /// The last entry to join at that is in front of `number`.
+    #[must_use]
+    pub fn join_before(&self, number: u64) -> Option<u64> {
+        self.join_at_or_before(number.checked_sub(1)?)
+    }
+
     /// The first entry to join at from `number` on.
     #[must_use]
     pub fn join_from(&self, number: u64) -> Option<u64> {

@@ -48,6 +48,11 @@ impl Ledger {
         self.fates.back().map(prefetch_behind);
     }
 
+    /// The first message that the upstream could have been sent.
+    pub(super) fn first(&self) -> u64 {
+        self.before
+    }
+
     /// The first number that has no fate yet.
     fn end(&self) -> u64 {
         self.base + self.fates.len() as u64
@@ -60,6 +65,11 @@ impl Ledger {
 
     pub(super) fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// Returns whether a session has written this message; `false` also for one that is forgotten.
+    pub(super) fn has_delivered(&self, number: u64) -> bool {
+        matches!(self.fate(number), Some(Fate::Delivered | Fate::Found))
     }
 
     /// Messages written again in a later session.

@@ -7,6 +7,7 @@
 //! - [`index`]: the place of each message in the ring, and its time by the publisher's [`clock`].
 //! - [`cursor`]: an upstream's place in the index, and the messages to write to it next; with [`timeline`] and `ledger`.
 //! - `lanes`: the upstreams that begin and end when the list of destinations changes.
+//! - `excerpt`: a file of what the index knows, when somebody asks.
 //! - [`machine`]: starting, live, grace, ended; `snapshots`, `link_watch` and `reports` have the other rules.
 //!
 //! Note: nearly everything that can go wrong (a flap, a crash, a slow upstream, a late one) is the same thing, a cursor
@@ -15,19 +16,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use liveedgecast_common::control::Session;
+use liveedgecast_common::control::{ExcerptPart, ExcerptRefusal, Session};
 use liveedgecast_common::handoff::Assignment;
 use liveedgecast_common::key::{Identity, StreamId};
 use liveedgecast_common::url::PushUrl;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
+pub use self::excerpt::ExcerptPieces;
 use crate::receive::{FetchedRing, HandoffStream, SpareRings};
 use crate::upstream::UpstreamContext;
 
 pub mod clock;
 pub mod cursor;
 mod ending;
+mod excerpt;
 mod feed;
 mod figures;
 pub mod index;
@@ -103,7 +106,21 @@ pub enum StreamCommand {
     Alone(bool),
     /// Give the stream back with its state: the worker goes down.
     HandBack,
+    /// Make a file of what is kept. A stream makes one at a time; the newest question is answered.
+    Excerpt(ExcerptRequest),
 }
+
+/// A question for an excerpt.
+#[derive(Debug)]
+pub struct ExcerptRequest {
+    /// The part that is asked for.
+    pub part: ExcerptPart,
+    /// Gets the pieces of the file. It is closed without an answer if the stream ends before.
+    pub answer: oneshot::Sender<ExcerptAnswer>,
+}
+
+/// The pieces of an excerpt, or the reason for which there are none.
+pub type ExcerptAnswer = Result<ExcerptPieces, ExcerptRefusal>;
 
 /// Reports of a stream to the engine.
 #[derive(Clone, Debug, PartialEq)]

@@ -48,8 +48,10 @@ const ARRIVALS_PER_POLL: usize = 16;
 
 mod arrivals;
 mod destinations;
+mod excerpts;
 
 use destinations::WantedUpstreams;
+use excerpts::ExcerptWork;
 
 #[cfg(test)]
 pub(super) use self::arrivals::room_for_pieces;
@@ -173,6 +175,8 @@ struct StreamTask {
     received: u64,
     shown: ShownFigures,
     engine: mpsc::Sender<Report>,
+    /// The excerpt that is being made.
+    excerpt: Option<Box<ExcerptWork>>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -246,6 +250,7 @@ impl StreamTask {
             reports: Reports::new(now),
             shown: ShownFigures::default(),
             engine,
+            excerpt: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
             deadline: None,
@@ -289,6 +294,7 @@ impl StreamTask {
             self.note_closed(now);
             again |= self.perform(now);
             self.note_given_up();
+            again |= self.go_on_with_excerpt();
         }
         self.report(now);
         if self.stirred {
@@ -362,6 +368,7 @@ impl StreamTask {
             StreamCommand::Fence(_) => {}
             StreamCommand::Alone(alone) => self.tell(now, Input::Alone(alone)),
             StreamCommand::Kick(reason) => self.tell(now, Input::Kick(reason)),
+            StreamCommand::Excerpt(request) => self.begin_excerpt(request),
             StreamCommand::HandBack => {
                 let possible = self.source.as_ref().is_some_and(PublisherSource::has_activator);
                 self.tell(now, Input::HandBack { possible });

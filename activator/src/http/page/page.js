@@ -157,7 +157,7 @@ function destination(stream, title, wanted, upstream) {
     make('th', { scope: 'row' }, name, wanted.by_api ? ' (changed here)' : '', upstream && upstream.backup ? ' (backup)' : ''),
     make('td', {}, state(word), ...notes),
     make('td', { class: 'number' }, figures),
-    make('td', {}, word === 'live' ? figure(stream, name) : null),
+    make('td', {}, upstream && wanted.enabled ? figure(stream, name) : null),
     make('td', {}, make('div', { class: 'actions' }, ...actions)));
 }
 

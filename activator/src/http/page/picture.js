@@ -1,16 +1,21 @@
-// The picture of a stream: its last keyframe, from `keyframe.flv`, decoded in the browser (WebCodecs). Every destination that is live gets the same
-// pictures, so one answer is drawn for all of them. Where the browser cannot decode, or the page is not a secure context, words tell codec and size.
+// The picture of a destination: the last keyframe that it has been sent, from its `keyframe.flv`, decoded in the browser (WebCodecs). A destination that
+// lags or is away shows an older picture than the others. Where the browser cannot decode, or the page is not a secure context, words tell codec and
+// size; where there is no picture, words tell why.
 'use strict';
 
-/** Milliseconds between two pictures of a stream, while it can be seen. */
+/** Milliseconds between two pictures of a destination, while it can be seen. */
 const PICTURE_EVERY = 5000;
-/** Streams whose pictures are asked for in one round. */
+/** Destinations whose pictures are asked for in one round: those that have waited longest. */
 const PICTURES_AT_ONCE = 12;
 /** Width of a picture in pixels. */
 const PICTURE_WIDTH = 192;
 
-/** The last picture of each stream: a canvas to draw from, or words instead. */
+/** The last picture of each destination: a canvas to draw from, or words instead. */
 const pictures = new Map();
+/** The time at which each picture was asked for last. */
+const asked = new Map();
+
+const pictureKey = (stream, name) => `${stream.id}/${name}`;
 
 const hex = (byte) => byte.toString(16).padStart(2, '0');
 
@@ -97,14 +102,19 @@ function inWords(stream) {
   return `${video.codec}${size}: ${why}`;
 }
 
-async function askPicture(stream) {
+async function askPicture(stream, name) {
   const headers = token ? { authorization: `Bearer ${token}` } : {};
-  const answer = await fetch(`api/v1/streams/${encodeURIComponent(stream.id)}/keyframe.flv`, { headers, cache: 'no-store' });
-  // No keyframe is kept at the moment, or another activator has it: an earlier picture stays.
-  if (!answer.ok) return;
+  const path = `api/v1/streams/${encodeURIComponent(stream.id)}/destinations/${encodeURIComponent(name)}/keyframe.flv`;
+  const answer = await fetch(path, { headers, cache: 'no-store' });
+  const [key, at] = [pictureKey(stream, name), new Date()];
+  if (!answer.ok) {
+    // There is none for a reason that stays. Otherwise an earlier picture stays.
+    const problem = answer.status === 404 ? await answer.json() : {};
+    if (String(problem.type).endsWith(':excerpt-none') && !(pictures.get(key) || {}).canvas) keep(pictures, key, { words: problem.detail, at });
+    return;
+  }
   const frame = await decodeKeyframe(readKeyframe(await answer.arrayBuffer())).catch(() => null);
-  const at = new Date();
-  keep(pictures, stream.id, frame ? { canvas: draw(frame), at } : { words: inWords(stream), at });
+  keep(pictures, key, frame ? { canvas: draw(frame), at } : { words: inWords(stream), at });
 }
 
 /** True if a part of the element can be seen now. */
@@ -113,21 +123,24 @@ function isSeen(element) {
   return place.bottom > 0 && place.top < window.innerHeight;
 }
 
-/** Asks for the pictures of the streams that can be seen, one after the other, and draws them. */
+/** Asks for the pictures of the destinations that can be seen, one after the other, and draws them. */
 async function refreshPictures(streams) {
   if (document.hidden) return;
   const seen = new Set([...document.querySelectorAll('article')].filter(isSeen).map((one) => one.dataset.stream));
-  for (const stream of streams.filter((one) => one.state === 'live' && seen.has(one.id)).slice(0, PICTURES_AT_ONCE)) {
-    if (!stream.video) continue;
-    if (!window.VideoDecoder) keep(pictures, stream.id, { words: inWords(stream), at: new Date() });
-    else await askPicture(stream).catch(() => {});
+  const wanted = streams.filter((one) => one.video && (one.state === 'live' || one.state === 'grace') && seen.has(one.id))
+    .flatMap((stream) => stream.upstreams.map(({ name }) => ({ stream, name, before: asked.get(pictureKey(stream, name)) || 0 })))
+    .sort((one, other) => one.before - other.before);
+  for (const { stream, name } of wanted.slice(0, PICTURES_AT_ONCE)) {
+    keep(asked, pictureKey(stream, name), Date.now());
+    if (!window.VideoDecoder) keep(pictures, pictureKey(stream, name), { words: inWords(stream), at: new Date() });
+    else await askPicture(stream, name).catch(() => {});
   }
   document.querySelectorAll('figure[data-stream]').forEach(showPicture);
 }
 
-/** Draws the last picture of a stream into a figure. */
+/** Draws the last picture of a destination into its figure. */
 function showPicture(figure) {
-  const picture = pictures.get(figure.dataset.stream);
+  const picture = pictures.get(`${figure.dataset.stream}/${figure.dataset.destination}`);
   if (!picture || figure.dataset.at === String(+picture.at)) return;
   figure.dataset.at = String(+picture.at);
   if (!picture.canvas) {
@@ -135,12 +148,12 @@ function showPicture(figure) {
     return;
   }
   const { width, height } = picture.canvas;
-  const canvas = make('canvas', { width, height, role: 'img', 'aria-label': `Picture that ${figure.dataset.destination} receives` });
+  const canvas = make('canvas', { width, height, role: 'img', 'aria-label': `Picture that ${figure.dataset.destination} was sent last` });
   canvas.getContext('2d').drawImage(picture.canvas, 0, 0);
   figure.replaceChildren(canvas, make('figcaption', {}, picture.at.toLocaleTimeString()));
 }
 
-/** The place of a picture: of a destination that is live. */
+/** The place of a picture. */
 function figure(stream, destination) {
   const element = make('figure', { 'data-stream': stream.id, 'data-destination': destination });
   showPicture(element);

@@ -1,6 +1,13 @@
 //! The part of the index that describes the stream to people. In: the index. Out: which headers are in force, the distance of keyframes.
 
-use super::Index;
+use liveedgecast_common::rtmp::describe::{PlainAudio, plain_audio};
+use liveedgecast_common::rtmp::media::{INSPECT_BYTES, Kind};
+
+use super::open::first_bytes;
+use super::{Index, Memory};
+
+/// Messages that are looked at for one of sound: some two seconds of video.
+const LOOKED_AT: usize = 64;
 
 /// The headers that were in force at some time: equal marks stand for the same headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +41,26 @@ impl Index {
     #[must_use]
     pub fn header_mark(&self) -> HeaderMark {
         HeaderMark { clock: self.place.clock, newest: self.headers.back().copied(), before: self.base.len() }
+    }
+
+    /// The format of the sound, if its codec has no header and a frame of it is among the last messages.
+    pub(in crate::stream) fn plain_audio(&self, memory: &impl Memory) -> Option<PlainAudio> {
+        let last = self.entries.iter().rev().take(LOOKED_AT);
+        let same = |entry: &&super::IndexEntry| entry.kind == Kind::Audio && entry.place.clock == self.place.clock;
+        let entry = last.filter(same).find(|entry| entry.is_whole() && entry.length() > 0)?;
+        let mut prefix = [0; INSPECT_BYTES];
+        let segments: Vec<_> = self.segments(entry).collect();
+        plain_audio(first_bytes(&mut prefix, &segments, entry.place.ring, memory))
+    }
+
+    /// Returns whether the publisher has sent video, or a header of it.
+    pub(in crate::stream) fn announces_video(&self) -> bool {
+        self.has_video || self.has_video_header()
+    }
+
+    /// Returns whether the publisher has sent sound, and nothing of video.
+    pub(in crate::stream) fn is_without_video(&self) -> bool {
+        self.last.audio.is_some() && !self.announces_video()
     }
 
     /// Milliseconds between the last two keyframes of the present publisher, also if they are not kept any more.

@@ -74,6 +74,11 @@ impl Index {
         headers
     }
 
+    /// Returns whether the publisher has sent a header of video.
+    pub(super) fn has_video_header(&self) -> bool {
+        self.kept.lengths.iter().any(|(slot, _)| matches!(slot, HeaderSlot::Video { .. }))
+    }
+
     /// Puts a header as [`put`] does; its payload is copied only if it is kept.
     pub(super) fn put_entry(&self, headers: &mut Vec<Header>, number: u64, entry: &IndexEntry, memory: &impl Memory) {
         let Some(slot) = entry.header else { return };

@@ -5,6 +5,7 @@ mod answers;
 mod destinations;
 mod early;
 mod events;
+mod excerpts;
 mod gathering;
 mod handover;
 mod kit;
