@@ -104,6 +104,8 @@ pub(super) struct PublisherRecord {
     pub(super) taken: Option<Instant>,
     /// The newest worker that took the stream, with its name: it may be gone by the time that another one does.
     pub(super) taken_by: Option<(CallId, String)>,
+    /// That worker has not given the stream back: it died, or its connection broke.
+    pub(super) fault: bool,
     /// The time at which the newest worker took the stream.
     pub(super) taken_last: Instant,
     /// The stream with the same identity that the worker of the newest offer had.
@@ -211,6 +213,7 @@ impl Dispatcher {
             counted: None,
             taken: None,
             taken_by: None,
+            fault: false,
             taken_last: now,
             returns_to: None,
             yields_at: None,
@@ -348,9 +351,10 @@ impl Dispatcher {
         held.taken_last = now;
         let to = self.workers.get(call).map(|worker| worker.name.clone()).unwrap_or_default();
         let before = held.taken_by.replace((call, to.clone()));
+        let fault = std::mem::take(&mut held.fault);
         if let Some((_, from)) = before.filter(|(before, _)| *before != call) {
             let stream_id = held.entry.stream_id.0.clone();
-            self.outputs.push_back(Output::TakenOver { stream_id, from, to });
+            self.outputs.push_back(Output::TakenOver { stream_id, from, to, fault });
         }
         self.workers.taken(call, key);
         self.lost_workers.remove(&call);
@@ -398,6 +402,7 @@ impl Dispatcher {
         let taken = held.state.is_taken();
         let brief = now < held.taken_last + AVOID_FOR_STREAM;
         if taken {
+            held.fault = matches!(why, Back::Died | Back::Broken);
             held.front = true;
             // The publisher was alive a moment ago: its worker read from it.
             held.heard = now;

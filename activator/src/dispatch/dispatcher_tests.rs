@@ -817,7 +817,7 @@ fn cold_start_is_told_with_its_first_media_or_at_the_end_of_the_stream() {
 fn a_takeover_is_told_once_with_both_workers() {
     let takeovers = |outputs: Vec<Output>| {
         let takeover = |output| match output {
-            Output::TakenOver { stream_id, from, to } => Some([stream_id, from, to]),
+            Output::TakenOver { stream_id, from, to, .. } => Some([stream_id, from, to]),
             _ => None,
         };
         outputs.into_iter().filter_map(takeover).collect::<Vec<_>>()

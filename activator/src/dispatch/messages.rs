@@ -119,6 +119,8 @@ pub(crate) enum Output {
         from: String,
         /// The name of the worker that has it now.
         to: String,
+        /// The first one was lost with the stream, or its connection was.
+        fault: bool,
     },
     /// A publisher whose stream was live since then has left.
     Over(Instant),

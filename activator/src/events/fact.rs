@@ -66,6 +66,8 @@ pub enum Fact {
         from: String,
         /// The worker that has it now.
         to: String,
+        /// The first one was lost with the stream, or its connection was. Incidents need it; it is not told.
+        fault: bool,
     },
     /// A stream that was live is over.
     StreamEnded {
@@ -313,6 +315,30 @@ impl Fact {
         }
     }
 
+    /// The id of the stream that the event is about, if it is about one.
+    #[must_use]
+    pub fn stream(&self) -> Option<&str> {
+        match self {
+            Self::StreamLive { of, .. }
+            | Self::StartCold { of, .. }
+            | Self::StartFailed { of, .. }
+            | Self::StreamTakenOver { of, .. }
+            | Self::StreamEnded { of, .. }
+            | Self::PublisherLost { of, .. }
+            | Self::PublisherBack { of, .. }
+            | Self::PublisherReplaced { of, .. }
+            | Self::Upstream { of, .. } => Some(&of.stream),
+            Self::StreamRestLost { of, .. }
+            | Self::PublisherRefused { of, .. }
+            | Self::PublisherSentAway { of, .. } => Some(&of.stream),
+            Self::WorkerLost { .. }
+            | Self::ProcessFailed { .. }
+            | Self::FileReloaded { .. }
+            | Self::FileRejected { .. }
+            | Self::EventsMissed { .. } => None,
+        }
+    }
+
     /// Hands every field to `put`, in their order. Texts without a value are left out.
     pub(super) fn each<'a>(&'a self, mut put: impl FnMut(&'static str, Field<'a>)) {
         let put = &mut |name, field: Field<'a>| {
@@ -337,7 +363,7 @@ impl Fact {
                 of.each(put);
                 put("worker", Field::Text(worker));
             }
-            Self::StreamTakenOver { of, from, to } => {
+            Self::StreamTakenOver { of, from, to, fault: _ } => {
                 of.each(put);
                 put("from", Field::Text(from));
                 put("to", Field::Text(to));
@@ -434,7 +460,7 @@ impl Fact {
             Self::StreamLive { of: of(), worker: worker(), start: second, cold: true },
             Self::StartCold { of: of(), worker: worker(), phases },
             Self::StartFailed { of: of(), worker: worker() },
-            Self::StreamTakenOver { of: of(), from: worker(), to: name("worker-1-2") },
+            Self::StreamTakenOver { of: of(), from: worker(), to: name("worker-1-2"), fault: false },
             Self::StreamEnded { of: of(), reason: name("deleteStream"), live: second, messages: 75, bytes: 310_000 },
             Self::StreamRestLost { of: label.clone(), reason: "hold_spent", bytes: 180_000 },
             Self::PublisherLost { of: of(), worker: worker() },

@@ -50,7 +50,7 @@ pub(crate) enum Input<'a> {
     /// A stream that a worker had taken ended before it started.
     NeverStarted { stream: &'a str, worker: &'a str },
     /// Another worker has taken a stream.
-    TakenOver { stream: &'a str, from: &'a str, to: &'a str },
+    TakenOver { stream: &'a str, from: &'a str, to: &'a str, fault: bool },
 }
 
 /// A stream of a publisher that is connected to this activator, or was last.
@@ -117,10 +117,10 @@ impl Chronicle {
                 let of = self.streams.get(stream).map(|told| Arc::clone(&told.label));
                 self.outputs.extend(of.map(|of| Fact::StartFailed { of, worker: worker.to_owned() }));
             }
-            Input::TakenOver { stream, from, to } => {
+            Input::TakenOver { stream, from, to, fault } => {
                 let of = self.streams.get(stream).map(|told| Arc::clone(&told.label));
                 let (from, to) = (from.to_owned(), to.to_owned());
-                self.outputs.extend(of.map(|of| Fact::StreamTakenOver { of, from, to }));
+                self.outputs.extend(of.map(|of| Fact::StreamTakenOver { of, from, to, fault }));
             }
         }
     }

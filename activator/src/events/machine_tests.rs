@@ -145,7 +145,7 @@ fn stream_that_moves_to_another_worker_loses_its_destinations_for_a_moment() {
     world.live("s");
     world.now += Duration::from_secs(1);
     assert_eq!(world.tell(Input::WorkerGone("w1")), "", "the publisher is there");
-    let taken = Input::TakenOver { stream: "s", from: "w1", to: "w2" };
+    let taken = Input::TakenOver { stream: "s", from: "w1", to: "w2", fault: false };
     assert_eq!(world.tell(taken), "stream.taken_over s");
     let mut starting = session("s", 2, SessionState::Starting, UpstreamState::Dialing);
     let upstreams = std::mem::take(&mut starting.upstreams);

@@ -25,15 +25,35 @@ pub(super) fn write(folder: &Path, most: u64, name: &str, files: &[(&str, &[u8])
     let path = folder.join(format!("{PREFIX}{name}"));
     for (ending, bytes) in files {
         let (part, whole) = (ended(&path, PART), ended(&path, ending));
-        let _ = fs::remove_file(&part);
-        let written = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&part);
-        let written = written.and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&part, &whole));
-        if let Err(error) = written {
-            let _ = fs::remove_file(&part);
-            return Err(error);
-        }
+        write_whole(&part, &whole, bytes)?;
     }
     Ok(path)
+}
+
+/// Replaces a file of an incident that is still there, within the same bound; `false`: it has made room for others.
+pub(super) fn replace(path: &Path, most: u64, ending: &str, bytes: &[u8]) -> io::Result<bool> {
+    let (part, whole) = (ended(path, PART), ended(path, ending));
+    let folder = path.parent().unwrap_or(path);
+    let before = match fs::metadata(&whole) {
+        Ok(known) => known.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    make_room(folder, most.saturating_sub((bytes.len() as u64).saturating_sub(before)))?;
+    if !whole.exists() {
+        return Ok(false);
+    }
+    write_whole(&part, &whole, bytes).map(|()| true)
+}
+
+fn write_whole(part: &Path, whole: &Path, bytes: &[u8]) -> io::Result<()> {
+    let _ = fs::remove_file(part);
+    let written = OpenOptions::new().write(true).create_new(true).mode(MODE).open(part);
+    let written = written.and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(part, whole));
+    if written.is_err() {
+        let _ = fs::remove_file(part);
+    }
+    written
 }
 
 fn ended(path: &Path, ending: &str) -> PathBuf {
@@ -77,6 +97,22 @@ mod tests {
             fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn file_of_an_incident_is_replaced_whole_as_long_as_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = write(folder.path(), 250, "1", &[(".flv", &[1; 90]), (".json", &[2; 10])]).unwrap();
+        let second = write(folder.path(), 250, "2", &[(".flv", &[1; 90]), (".json", &[2; 10])]).unwrap();
+        assert!(replace(&second, 250, ".json", &[3; 60]).unwrap());
+        assert_eq!(fs::read(folder.path().join("incident-2.json")).unwrap(), [3; 60]);
+        // The older one makes room, and is not written again.
+        assert!(replace(&second, 250, ".json", &[4; 61]).unwrap());
+        assert!(!replace(&first, 250, ".json", &[5; 1]).unwrap());
+        assert_eq!(names(folder.path()), ["incident-2.flv", "incident-2.json"]);
+        // It would have to make room for itself.
+        assert!(!replace(&second, 250, ".json", &[6; 500]).unwrap());
+        assert!(names(folder.path()).is_empty());
     }
 
     #[test]

@@ -26,9 +26,9 @@ impl IncidentRules {
     pub(super) fn handle(&mut self, now: Instant, fact: &Fact) -> Option<Arc<StreamLabel>> {
         let of = match fact {
             Fact::Upstream { of, turn: UpstreamTurn::Lost { class, .. }, .. } if class != TAKEN_OVER => of,
-            // A stream also changes its worker without any fault.
-            Fact::StreamTakenOver { of, from, .. } if self.workers.contains(from) => of,
-            // By link the stream has left the worker before the end of its call is noticed, so that only the process is known to have failed.
+            // A stream also changes its worker without any fault. A publisher that returns elsewhere, or a process that fails, tells of one later.
+            Fact::StreamTakenOver { of, from, fault, .. } if *fault || self.workers.contains(from) => of,
+            // By link the stream has left the worker before the end of its call is noticed.
             Fact::WorkerLost { worker, .. } | Fact::ProcessFailed { worker, .. } => {
                 self.workers.truncate(MOST_WORKERS - 1);
                 self.workers.push_front(worker.clone());
@@ -60,8 +60,13 @@ mod tests {
             let turn = UpstreamTurn::Lost { class: class.to_owned(), error: String::new(), live: EVERY };
             Fact::Upstream { of: of(stream), destination: DestinationLabel::default(), turn }
         };
-        let moved =
-            |stream: &str, from: &str| Fact::StreamTakenOver { of: of(stream), from: from.into(), to: "b".into() };
+        let taken = |stream: &str, from: &str, fault| Fact::StreamTakenOver {
+            of: of(stream),
+            from: from.into(),
+            to: "b".into(),
+            fault,
+        };
+        let moved = |stream: &str, from: &str| taken(stream, from, false);
         let now = origin();
         // Seconds, the fact, whether it is an incident.
         let table = [
@@ -77,6 +82,9 @@ mod tests {
             (13, moved("five", "c"), false),
             (13, Fact::ProcessFailed { worker: "c".into(), reason: String::new() }, false),
             (13, moved("five", "c"), true),
+            // The worker of another activator, or the connection to it.
+            (14, taken("six", "d", true), true),
+            (15, taken("six", "d", true), false),
         ];
         for (row, (seconds, fact, incident)) in table.into_iter().enumerate() {
             let found = rules.handle(now + Duration::from_secs(seconds), &fact);

@@ -50,8 +50,8 @@ fn note_decision(events: &Events, decision: &Decision) {
             worker: &start.worker,
             phases: start.phases.iter().map(|(phase, time)| (phase.as_str(), *time)).collect(),
         }),
-        Decision::TakenOver { stream_id, from, to } => {
-            events.note(Input::TakenOver { stream: stream_id, from, to });
+        Decision::TakenOver { stream_id, from, to, fault } => {
+            events.note(Input::TakenOver { stream: stream_id, from, to, fault: *fault });
         }
         Decision::NeverStarted { stream_id, worker, .. } => {
             events.note(Input::NeverStarted { stream: stream_id, worker });
@@ -87,7 +87,7 @@ fn report_decision(metrics: &LobbyMetrics, now: Instant, decision: &Decision) {
             traces::cold(start);
         }
         Decision::Over(since) => metrics.duration.observe(now.saturating_duration_since(*since).as_secs_f64()),
-        Decision::TakenOver { stream_id, from, to } => {
+        Decision::TakenOver { stream_id, from, to, .. } => {
             info!(
                 event = event::STREAM_TAKEN_OVER,
                 stream = stream_id,
