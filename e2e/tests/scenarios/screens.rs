@@ -80,14 +80,14 @@ fn states_of_streams_and_destinations_are_seen_on_a_terminal() {
     shown.live.receives_in_session(2, 50);
     top.shows(&["stage +live +live +"]);
     stage.kill();
-    top.shows(&[r"- +live +grace "]);
+    top.shows(&[r"stage +live +grace "]);
     let _van = shown.published("van");
     let seen = top.shows(&[
         r"studio +live +live +\S+ +\S+ \wb/s +h264 320x180@25 +aac +worker-7c9d-1 +1 of 3 live",
         r"archive +127.* live .*lag \d+ ms",
         r"mirror +127.* backoff .* refused",
         r"partner +127.* failed .*NetStream.Publish.Denied",
-        r"- +live +grace ",
+        r"stage +live +grace ",
         r"van +live +waiting ",
         r"worker-7c9d-1 +ready +2 +2",
         "upstream.live",
@@ -107,7 +107,7 @@ fn states_of_streams_and_destinations_are_seen_on_a_terminal() {
     picture(&mut studio, "stream", "liveedgecast-activator streams studio");
 
     shown.away.come_back();
-    followed.shows(&["stream.live", "upstream.failed", "publisher.lost", "upstream.live .*destination=mirror"]);
+    followed.shows(&["stream.live", "upstream.failed", "publisher.lost", "upstream.back .*destination=mirror"]);
     picture(&mut followed, "events", "liveedgecast-activator events --follow");
     followed.types("\x03");
     followed.ends();
