@@ -42,13 +42,13 @@ impl FromStr for ObjectName {
     }
 }
 
-/// Reads the object, and compares it.
+/// Says that the object cannot be read.
 #[cfg(not(feature = "kubernetes"))]
-#[expect(clippy::unused_async, reason = "it waits in builds with the feature")]
 pub(super) async fn compare(name: &ObjectName, _settings: &Settings) -> Findings {
     let mut found = Findings::default();
+    let named = name.namespace.iter().chain([&name.name]).map(String::as_str).collect::<Vec<_>>().join("/");
     let text = "this program was built without its feature `kubernetes`: give the object with --scaled-object";
-    found.fault(scaled_object::PART, &name.name, text);
+    found.fault(scaled_object::PART, &named, text);
     found
 }
 
