@@ -631,13 +631,27 @@ impl Index {
         self.unfit
     }
 
-    /// Lowest position in the ring in use that an entry or an open message needs, if any does.
+    /// Lowest position in the ring in use that an entry from `number` on or an open message needs, if any does.
     #[must_use]
-    pub fn needs_from(&self) -> Option<u64> {
-        let current = self.first_of_this_ring();
-        let entries = self.entries.get(current).map(IndexEntry::hold);
+    pub fn needs_from(&self, number: u64) -> Option<u64> {
+        let first = self.first_of_this_ring().max(number.saturating_sub(self.front) as usize);
+        let entries = self.entries.get(first).map(IndexEntry::hold);
         let open = self.open.iter().filter_map(|open| open.segments.first()).map(|segment| segment.position);
         open.chain(entries).min()
+    }
+
+    /// Number of the first keyframe whose bytes, and all that follow, lie in the ring in use from `position` on; without one, of the first message.
+    #[must_use]
+    pub fn group_from(&self, position: u64) -> u64 {
+        let first = self.first_of_this_ring();
+        let kept = match self.entries.get(first) {
+            Some(entry) if entry.hold() < position => {
+                self.entries.partition_point(|entry| entry.place.ring < self.place.ring || entry.hold() < position)
+            }
+            _ => first,
+        };
+        let kept = self.front + kept as u64;
+        self.join_from(kept).unwrap_or(kept)
     }
 
     /// The place in the entries at which those of the ring in use begin; nearly always there is no other ring.

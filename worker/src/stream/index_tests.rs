@@ -126,6 +126,28 @@ fn interleaved_messages_are_numbered_as_they_complete() {
 }
 
 #[test]
+fn group_is_found_by_the_position_that_its_bytes_begin_at() {
+    let mut fixture = Fixture::new();
+    // Keyframes: messages 1 and 4.
+    for payload in [AUDIO, KEYFRAME, INTER, INTER, KEYFRAME, INTER] {
+        fixture.message(type_id::VIDEO, payload);
+    }
+    let starts: Vec<u64> = (0..6).map(|number| fixture.index.entry(number).unwrap().start).collect();
+    let groups = [0, starts[0], starts[1], starts[1] + 1, starts[4], starts[4] + 1, u64::MAX];
+    assert_eq!(groups.map(|position| fixture.index.group_from(position)), [1, 1, 1, 4, 4, 5, 6]);
+    assert_eq!(
+        [0, 3, 5, 6].map(|number| fixture.index.needs_from(number)),
+        [0, 3, 5, 6].map(|at| starts.get(at).copied())
+    );
+    fixture.evict(2);
+    assert_eq!(fixture.index.needs_from(0), Some(starts[2]));
+    assert_eq!((fixture.index.group_from(0), fixture.index.group_from(starts[3])), (4, 4));
+    // The messages of a ring before are not of a group of this one.
+    fixture.index.begin(Continue::OtherPublisher);
+    assert_eq!((fixture.index.group_from(0), fixture.index.needs_from(2)), (6, None));
+}
+
+#[test]
 fn keyframe_is_known_by_its_first_bytes() {
     let mut fixture = Fixture::new();
     let mut wire = Vec::new();

@@ -104,12 +104,22 @@ impl RingMemory {
     pub fn shorten(&mut self, longest: u64, from: u64, to: u64) -> bool {
         if self.private {
             let lap = fitted(longest);
-            let worth = lap + FIRST_LAP_BYTES.max(self.lap / 8) <= self.lap && 2 * lap <= self.whole;
-            return worth && to.saturating_sub(from) <= lap as u64 / 2 && self.refit(from, to, lap);
+            return self.is_long_for(longest) && to.saturating_sub(from) <= lap as u64 / 2 && self.refit(from, to, lap);
         }
         let before = self.lap;
         while Self::shrinks_for(self.lap, longest) && self.shrink(from, to) {}
         self.lap < before
+    }
+
+    /// Returns whether a shorter lap would do for `longest` bytes, so that [`Self::shorten`] is worth a call.
+    #[must_use]
+    pub fn is_long_for(&self, longest: u64) -> bool {
+        if self.private {
+            let lap = fitted(longest);
+            lap + FIRST_LAP_BYTES.max(self.lap / 8) <= self.lap && 2 * lap <= self.whole
+        } else {
+            Self::shrinks_for(self.lap, longest)
+        }
     }
 
     /// Halves the lap and gives the other half back to the kernel. The bytes from `from` to `to` stay where their positions say. `false`: they

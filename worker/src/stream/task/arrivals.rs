@@ -26,6 +26,9 @@ const MAX_KEPT_PIECES: usize = 1 << 10;
 /// Limits the lines about publishers that break the protocol: one may come again at once, for ever. A metric counts them.
 static ERRED: LogLimiter = LogLimiter::several(10, Duration::from_secs(1));
 
+/// Part of a lap that is made free at once where messages leave it that nobody needs.
+const KEPT_STEPS: u64 = 4;
+
 /// Interval at which messages that are older than the replay window are forgotten, while there is room for more.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -107,7 +110,8 @@ impl StreamTask {
         if self.source.is_some() && now >= self.expires_at {
             self.expire(now);
             self.note_need(now);
-            self.shorten();
+            self.leave_old_rings(now);
+            self.shorten(now);
         }
     }
 
@@ -126,10 +130,30 @@ impl StreamTask {
         self.evict(until, 0);
     }
 
-    /// Forgets the messages that nobody needs. If that makes no room, more of the ring is used, and in the end messages are overwritten.
+    /// Forgets messages that nobody needs, the oldest first, until there is room. If that makes none, more of the ring is used, and in the end messages
+    /// are overwritten.
     fn reclaim(&mut self, now: Instant, room: usize) {
-        self.forget_unneeded(now);
-        let needed = self.index.needs_from();
+        let unneeded = self.unneeded_until(now);
+        let needed = self.index.needs_from(unneeded);
+        let (Some(source), Some(ring)) = (&self.source, self.rings.current()) else { return };
+        let (end, lasting) = (source.head + room as u64, lasting(ring));
+        let fits = end - source.needs_from(needed) <= lasting;
+        // What nobody needs stays for excerpts while there is room for it. Each time makes room for several reads.
+        let kept = (end + lasting / KEPT_STEPS).saturating_sub(lasting);
+        let until = if fits && !self.index.is_crowded() { self.index.group_from(kept).min(unneeded) } else { unneeded };
+        self.evict(until, 0);
+        if fits {
+            let needed = self.index.needs_from(self.index.front());
+            let Some(source) = &self.source else { return };
+            self.room_until = source.needs_from(needed) + lasting;
+        } else {
+            self.lengthen(now, room);
+        }
+    }
+
+    /// Uses more of the ring for what is needed, and forgets what is overwritten if the whole ring is in use. What is not needed was forgotten.
+    fn lengthen(&mut self, now: Instant, room: usize) {
+        let needed = self.index.needs_from(self.index.front());
         let (Some(source), Some(ring)) = (&self.source, self.rings.current_mut()) else { return };
         let (head, from) = (source.head, source.needs_from(needed));
         let end = head + room as u64;
@@ -142,25 +166,37 @@ impl StreamTask {
         }
     }
 
-    /// Forgets the messages that are too old, or that no session of an upstream may begin with.
-    fn forget_unneeded(&mut self, now: Instant) {
-        let until = self.index.keeps_from(now, 0).max(self.needs_from());
-        self.evict(until, 0);
+    /// The first message that is neither too old nor unneeded: no session of an upstream may begin before it.
+    fn unneeded_until(&mut self, now: Instant) -> u64 {
+        self.index.keeps_from(now, 0).max(self.needs_from())
     }
 
     /// Notes how much of the ring is needed.
     fn note_need(&mut self, now: Instant) {
-        self.forget_unneeded(now);
-        let needed = self.index.needs_from();
+        let unneeded = self.unneeded_until(now);
+        let needed = self.index.needs_from(unneeded);
         if let Some(source) = &self.source {
             self.need.note(now, source.head - source.needs_from(needed));
         }
     }
 
-    /// Uses less of the ring, where a shorter lap has been enough for a while.
-    fn shorten(&mut self) {
+    /// Forgets the messages in rings of earlier publishers that nobody needs, and gives such rings away.
+    fn leave_old_rings(&mut self, now: Instant) {
+        if self.rings.len() > 1 {
+            let unneeded = self.unneeded_until(now);
+            self.evict(unneeded.min(self.index.group_from(0)), 0);
+        }
+    }
+
+    /// Uses less of the ring, where a shorter lap has been enough for a while. What is not needed is forgotten then: its bytes do not stay.
+    fn shorten(&mut self, now: Instant) {
         let Some(longest) = self.need.longest() else { return };
-        let needed = self.index.needs_from();
+        if !self.rings.current().is_some_and(|ring| ring.is_long_for(longest)) {
+            return;
+        }
+        let unneeded = self.unneeded_until(now);
+        self.evict(unneeded, 0);
+        let needed = self.index.needs_from(self.index.front());
         let (Some(source), Some(ring)) = (&self.source, self.rings.current_mut()) else { return };
         let (head, from) = (source.head, source.needs_from(needed));
         if ring.shorten(longest, from, head) {

@@ -31,6 +31,8 @@ impl StreamTask {
             Ok(file) => self.excerpt = Some(Box::new(ExcerptWork { file, answer })),
             Err(refusal) => drop(answer.send(Err(refusal))),
         }
+        // The oldest messages are the next to make room, so the first step is taken at once.
+        self.go_on_with_excerpt();
         self.stirred = true;
     }
 

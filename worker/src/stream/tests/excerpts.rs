@@ -63,3 +63,42 @@ fn stream_by_link_gives_excerpts() {
         has_its_messages(&engine, &sent).await;
     });
 }
+
+/// A group of ten frames: 1 kB of a ring whose shortest lap is 64 kB. The groups of 200 ms, which is the time between two snapshots, fit into that.
+fn small_group(number: u32) -> Vec<Message> {
+    (0..10).map(|at| video(number * 1000 + at * 100, at == 0, 100)).collect()
+}
+
+/// Sends groups of a stream whose upstream keeps up, through many snapshots and a look at how much of the ring is needed, and asserts that there are
+/// many groups in each file: what nobody needs stays while the lap has room for it.
+async fn has_several_groups(sink: &Sink, engine: &Engine, send: impl AsyncFn(&[Message])) {
+    send(&[video_header()]).await;
+    let (begun, mut sent, mut number) = (std::time::Instant::now(), 1, 0);
+    while begun.elapsed() < std::time::Duration::from_millis(1500) || number < 100 {
+        send(&small_group(number)).await;
+        (number, sent) = (number + 1, sent + 10);
+        until("the group", || sink.count(0) == sent).await;
+        let file = excerpt(engine, ExcerptPart::All).await.unwrap().unwrap().concat();
+        let groups = (0..number).filter(|number| found(&file, &small_group(*number)[..1]) == 1).count();
+        assert!(groups >= 10.min(number as usize), "{groups} of {number} groups are in the file");
+        assert!(groups <= 60, "{groups} of {number} groups are in the file, which is more than the lap can hold");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[test]
+fn stream_whose_upstream_keeps_up_has_several_groups_by_descriptor() {
+    run(async {
+        let LiveStream { sink, engine, encoder, .. } = live_by_descriptor().await;
+        let encoder = tokio::sync::Mutex::new(encoder);
+        has_several_groups(&sink, &engine, async |sent| encoder.lock().await.send(sent).await).await;
+    });
+}
+
+#[test]
+fn stream_whose_upstream_keeps_up_has_several_groups_by_link() {
+    run(async {
+        let LiveStream { sink, engine, encoder, activator, .. } = live_by_link().await;
+        has_several_groups(&sink, &engine, async |sent| carry(&activator, &encoder.encode(sent)).await).await;
+    });
+}
