@@ -99,6 +99,11 @@ judge_urls() { # judge_urls URLS
   done
 }
 [[ -z ${RTMP_PUSH_URL:-} ]] || judge_urls "$RTMP_PUSH_URL"
+for name in ADMIN_TOKEN VIEW_TOKEN; do
+  token=${!name:-}
+  # An activator refuses a shorter one at its start.
+  [[ -z $token || ${#token} -ge 16 ]] || wrong "$name has ${#token} characters and needs 16: \`openssl rand -hex 32\` makes one"
+done
 
 # ---- checks of everything that can be wrong, before anything is applied
 

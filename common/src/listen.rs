@@ -64,7 +64,15 @@ fn listen_as(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
         }
         other => other,
     };
-    bound.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+    bound.map_err(|error| {
+        let fix = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                ": end the program that has the port (`ss -ltnp` names it), or choose another port"
+            }
+            _ => "",
+        };
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{fix}"))
+    })
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
@@ -204,7 +212,7 @@ mod tests {
         let address = first.local_addr().unwrap();
         let error = listen(address).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        assert!(error.to_string().contains(&address.to_string()), "{error}");
+        assert!(error.to_string().contains(&address.to_string()) && error.to_string().contains("ss -ltnp"), "{error}");
     }
 
     #[tokio::test]

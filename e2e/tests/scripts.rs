@@ -56,6 +56,20 @@ fn up_shows_no_secret_of_a_wrong_url() {
 }
 
 #[test]
+fn up_refuses_a_token_that_an_activator_would_refuse() {
+    for name in ["ADMIN_TOKEN", "VIEW_TOKEN"] {
+        let output = run(
+            "up.sh",
+            &["--image", "image"],
+            &[("RTMP_PUSH_URL", "rtmp://a.example/live/key"), (name, "fifteen-letters")],
+        );
+        assert_eq!(output.status.code(), WRONG, "{}", errors(&output));
+        assert!(errors(&output).starts_with(&format!("up.sh: {name} has 15 characters")), "{}", errors(&output));
+        assert!(!errors(&output).contains("fifteen-letters"), "{}", errors(&output));
+    }
+}
+
+#[test]
 fn scripts_name_the_wrong_argument() {
     for (script, arguments, sentence) in [
         ("up.sh", &["--wiht", "cpu"][..], "unknown argument: --wiht"),

@@ -124,7 +124,7 @@ pub(super) struct ReceivedEvents {
     end: KeptEnd,
 }
 
-/// What is known of the end of the events that the gateway kept when it was asked.
+/// Tells how far this reader is from the end of the events that the gateway kept when it was asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum KeptEnd {
     /// Nothing has come yet.

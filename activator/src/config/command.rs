@@ -209,7 +209,7 @@ pub struct StreamArgs {
 /// Whether a command waits until its order has been carried out.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct WaitArgs {
-    /// Wait until it is done, at most for this time
+    /// Wait until it is done, at most for this time, which is a minute unless it is given
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "60s")]
     pub wait: Option<String>,
 }

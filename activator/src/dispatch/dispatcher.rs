@@ -104,7 +104,7 @@ pub(super) struct PublisherRecord {
     pub(super) taken: Option<Instant>,
     /// The newest worker that took the stream, with its name: it may be gone by the time that another one does.
     pub(super) taken_by: Option<(CallId, String)>,
-    /// That worker has not given the stream back: it died, or its connection broke.
+    /// The newest worker did not give the stream back: it died, or its connection broke.
     pub(super) fault: bool,
     /// The time at which the newest worker took the stream.
     pub(super) taken_last: Instant,

@@ -33,7 +33,7 @@ pub(crate) struct WorkerSeconds {
     baseline: u32,
     /// Registered workers since `since`.
     count: u32,
-    /// Those among them that tell their counters here.
+    /// The number of registered workers that tell their counters here.
     telling: u32,
     counter: BaselineCounter,
     since: Instant,

@@ -20,7 +20,7 @@ static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
 /// The file that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileKind {
-    /// Of the stream.
+    /// A file of the stream, whatever its destinations have been sent.
     OfStream(Extent),
     /// The last keyframe that the destination in the path has been sent.
     OfDestination,

@@ -310,7 +310,7 @@ fn rest_of_a_publisher_that_has_ended_goes_to_the_next_worker_with_its_end() {
     );
     next.pass(END_TIME - Duration::from_millis(1), true);
     assert_eq!(next.over(), None);
-    // Some stream may kill every worker that gets it.
+    // A stream may kill every worker that gets it.
     next.now = origin() + REST_TIME;
     next.link.handle_lost(next.now, WorkerLoss::Ended);
     next.pump(usize::MAX);

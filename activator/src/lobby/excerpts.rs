@@ -40,7 +40,7 @@ pub(crate) enum Unexcerpted {
     /// The worker's word.
     #[error("{0}")]
     Refused(ExcerptRefusal),
-    /// Of this process.
+    /// The bytes that this process keeps do not give one.
     #[error("{0}")]
     Kept(#[from] ExcerptError),
     /// Neither a worker nor this process has anything of the stream.

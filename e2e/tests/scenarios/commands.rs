@@ -431,7 +431,7 @@ fn events_end_where_the_gateway_says_so_and_never_silently_before() {
     let (hello, told) = (":keeps\nretry: 1000\n\n", ":told\n\n");
     let lines = |said: &Said| said.output.lines().count();
     let typed = |base: &str| Typed::new("events --api").arg(base).run();
-    // Those behind the mark are new.
+    // The events behind the mark are new.
     let said = typed(&stream(&[hello, &event(1), &event(2), told, &event(3)]));
     assert_eq!((said.code, lines(&said)), (Some(0), 2), "{said:?}");
     let said = typed(&stream(&[hello, told]));

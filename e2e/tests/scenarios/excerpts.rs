@@ -76,7 +76,7 @@ fn last_seconds_of_a_stream_are_a_file_that_a_decoder_reads_while_the_stream_goe
             most = most.max(count);
             assert_eq!(pictures(&file(&activator, &id, "keyframe.flv")), 1, "{media:?}");
         }
-        // What nobody needs stays while there is room for it.
+        // The worker keeps messages that nobody needs while there is room for them.
         assert!(most > PICTURES_OF_A_GROUP, "{media:?}: {most} pictures");
         let whole = read_flv(&file(&activator, &id, "ring.flv"), now());
         let sent = sink.only();
@@ -140,7 +140,7 @@ fn whole_replay_window_is_the_file_and_each_destination_shows_what_it_was_sent_l
     let session = far.last().expect("a session");
     let sent: Vec<_> = session.media().iter().filter(|message| message.is_keyframe()).collect();
     let at = sent.iter().position(|message| message.payload == of_far).expect("a keyframe that it has received");
-    // What was on its way when the connection broke counts as not sent.
+    // A keyframe that was on its way when the connection broke counts as not sent.
     assert!(at + 2 >= sent.len(), "number {at} of {}", sent.len());
     let of_near = picture(&named(&near));
     assert_ne!(of_near, of_far);

@@ -103,6 +103,7 @@ fn one_frame_is_printed_for_scripts_and_the_live_view_needs_a_terminal() {
         assert!(frame.contains(word), "{word}: {frame}");
     }
     place.typed("top").run().fails(2, &["needs a terminal", "top --once"]);
+    place.typed("top --once --json").run().fails(2, &["has no JSON", "streams --json"]);
 }
 
 #[test]

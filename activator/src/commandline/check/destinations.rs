@@ -244,7 +244,7 @@ async fn talk(
 ) -> Result<Talked, String> {
     session.start();
     let mut buffer = vec![0; 16 << 10];
-    // Some servers say that a stream may begin and close the connection then: nginx-rtmp with `deny publish`.
+    // A server may say that a stream begins, and close the connection then: nginx-rtmp does so with `deny publish`.
     let mut stays: Option<Instant> = None;
     loop {
         match session.stage() {

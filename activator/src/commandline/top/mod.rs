@@ -30,6 +30,10 @@ const EVENTS: usize = 50;
 
 /// Shows the gateway until a key or a signal ends it.
 pub(super) async fn run(gateway: &GatewayClient, args: &TopArgs) -> Result<(), CommandFailure> {
+    if args.api.json {
+        let text = "the live view has no JSON: `streams --json`, `workers --json` and `events --json` are for programs";
+        return Err(CommandFailure::Usage(text.to_owned()));
+    }
     let mut view = View::new(gateway.base());
     view.see(look(gateway).await?);
     if args.once {

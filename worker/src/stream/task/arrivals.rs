@@ -138,7 +138,7 @@ impl StreamTask {
         let (Some(source), Some(ring)) = (&self.source, self.rings.current()) else { return };
         let (end, lasting) = (source.head + room as u64, lasting(ring));
         let fits = end - source.needs_from(needed) <= lasting;
-        // What nobody needs stays for excerpts while there is room for it. Each time makes room for several reads.
+        // Excerpts show messages that nobody needs, so these stay while there is room. One call makes room for several reads.
         let kept = (end + lasting / KEPT_STEPS).saturating_sub(lasting);
         let until = if fits && !self.index.is_crowded() { self.index.group_from(kept).min(unneeded) } else { unneeded };
         self.evict(until, 0);
