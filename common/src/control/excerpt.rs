@@ -1,4 +1,4 @@
-//! A question of an activator for the messages that a worker keeps of a stream, and the pieces of the answer. In: [`wire`](super::wire) messages. Out: types of
+//! A question of an activator for the messages that a worker keeps of a stream, and the pieces of the answer. In: [`super::wire`] messages. Out: types of
 //! this domain, bounded; and the way back. Next: on a worker `register`, on an activator `lobby`.
 //!
 //! Pieces travel on the worker's call, between its reports. So that those do not wait for a whole file, no more than [`WINDOW`] pieces are on their
