@@ -10,6 +10,7 @@ import os
 import pty
 import re
 import select
+import signal
 import socket
 import struct
 import sys
@@ -64,6 +65,8 @@ class Terminal:
         self.child, self.master = pty.fork()
         if self.child == 0:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+            # A shell ignores Ctrl-C for what it starts in the background, and its children inherit that.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execve(words[0], words, variables)
 
     def more(self, limit):

@@ -60,6 +60,11 @@ impl CommandFailure {
     /// The failure that an answer with another status than 2xx means. `base`: the address of the gateway.
     pub(super) fn of_answer(status: u16, body: &[u8], base: &str) -> Self {
         let Ok(problem) = serde_json::from_slice::<ProblemDetails>(body) else {
+            if matches!(status, 502..=504) {
+                return Self::Away(format!(
+                    "{base} answered with status {status}: the proxy there does not reach the activator now"
+                ));
+            }
             return Self::Refused(format!(
                 "{base} answered with status {status}, and not as a gateway does: --api has to name the HTTP port of an activator"
             ));

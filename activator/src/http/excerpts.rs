@@ -2,6 +2,7 @@
 //! answers. The files come through `lobby`, from the worker that has the stream, or are made of what this process keeps.
 
 use liveedgecast_common::control::ExcerptRefusal;
+use liveedgecast_common::control::limits::MAX_TEXT;
 use liveedgecast_common::http::{Answer, Request};
 use tokio::sync::Semaphore;
 
@@ -31,6 +32,10 @@ pub(super) async fn answer(shown: &HttpContext, request: &Request, kind: FileKin
     let stream_id = request.captures.first().map(String::as_str).unwrap_or_default();
     let destination = request.captures.get(1).map(String::as_str).unwrap_or_default();
     let holder = shown.views.holder(stream_id).ok_or(ApiProblem::StreamUnknown)?;
+    // No worker takes a question for a longer name.
+    if destination.len() > MAX_TEXT {
+        return Err(ApiProblem::DestinationUnknown);
+    }
     let Ok(_turn) = TURNS.try_acquire() else {
         return Err(not_now("other excerpts are being made: ask again in a second"));
     };

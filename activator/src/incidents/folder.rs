@@ -23,9 +23,12 @@ pub(super) fn write(folder: &Path, most: u64, name: &str, files: &[(&str, &[u8])
     }
     make_room(folder, most - coming)?;
     let path = folder.join(format!("{PREFIX}{name}"));
-    for (ending, bytes) in files {
+    for (at, (ending, bytes)) in files.iter().enumerate() {
         let (part, whole) = (ended(&path, PART), ended(&path, ending));
-        write_whole(&part, &whole, bytes)?;
+        if let Err(error) = write_whole(&part, &whole, bytes) {
+            files[..at].iter().for_each(|(ending, _)| drop(fs::remove_file(ended(&path, ending))));
+            return Err(error);
+        }
     }
     Ok(path)
 }

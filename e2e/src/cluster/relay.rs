@@ -123,8 +123,11 @@ impl<'a> ClusterRelay<'a> {
         let mut streams: Vec<Value> = Vec::new();
         for told in self.activators().iter().filter_map(|pod| self.ask(pod, "streams")) {
             for stream in told.as_array().into_iter().flatten() {
-                if !streams.iter().any(|known| known["id"] == stream["id"]) {
-                    streams.push(stream.clone());
+                // Every activator lists every stream, and the one that holds the publisher knows the way of its handoff.
+                match streams.iter_mut().find(|known| known["id"] == stream["id"]) {
+                    Some(known) if known["handoff"].is_null() => *known = stream.clone(),
+                    Some(_) => {}
+                    None => streams.push(stream.clone()),
                 }
             }
         }

@@ -10,7 +10,7 @@ use liveedgecast_e2e::cluster::relay::ClusterRelay;
 use liveedgecast_e2e::cluster::{kubectl, not_run, said};
 use liveedgecast_e2e::compare::assert_arrived_whole;
 use liveedgecast_e2e::tap::Tap;
-use liveedgecast_e2e::wait::until;
+use liveedgecast_e2e::wait::{until, until_some};
 use serde_json::json;
 
 use crate::{Relays, ended, published, receives, receives_more, sessions_of};
@@ -53,6 +53,14 @@ fn ends_whole(
     assert_eq!(sessions_of(&relay.sink, name).len(), 1, "sessions of {name}");
 }
 
+/// The way of the handoff of the only stream, as the activator that holds its publisher tells it.
+fn way_of_the_live_stream(relay: &ClusterRelay<'_>) -> String {
+    until_some("the way of the handoff", || {
+        let live = relay.streams().into_iter().find(|stream| stream["state"] == "live")?;
+        Some(live["handoff"].as_str()?.to_owned())
+    })
+}
+
 fn certificates_are_put_to_use_and_their_authority_replaced_under_live_streams(relays: &Relays<'_>) {
     let relay = relays.installed(&Installation::default());
     let (ours, next) = (Authority::new(), Authority::new());
@@ -66,8 +74,7 @@ fn certificates_are_put_to_use_and_their_authority_replaced_under_live_streams(r
     let mut publisher = published(&tap, "woken");
     receives(&relay.sink, "woken", 50);
     println!("held {:?}, with the files of a Secret in the worker's pod", tap.only().held());
-    let stream = relay.streams().into_iter().find(|stream| stream["state"] == "live").expect("a live stream");
-    assert_eq!(stream["handoff"], "link", "{stream}");
+    assert_eq!(way_of_the_live_stream(&relay), "link");
     if relay.activators().first().and_then(Pod::process).is_none() {
         return not_run(
             "the replacement of an authority",
@@ -135,8 +142,7 @@ fn workers_of_the_overlay_edge_show_certificates_and_get_sockets(relays: &Relays
     let tap = Tap::before(relay.socket());
     let mut publisher = published(&tap, "edge");
     receives(&relay.sink, "edge", 50);
-    let stream = relay.streams().into_iter().find(|stream| stream["state"] == "live").expect("a live stream");
-    assert_eq!(stream["handoff"], "descriptor", "{stream}");
+    assert_eq!(way_of_the_live_stream(&relay), "descriptor");
     ends_whole(&relay, &tap, "edge", &mut publisher);
     relays.are_used_up();
 }

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use liveedgecast_common::control::ExcerptRefusal;
 use liveedgecast_common::event;
 use liveedgecast_common::handoff::{Decline, Frame};
 use liveedgecast_common::key::StreamId;
@@ -129,7 +130,7 @@ impl StreamThread {
             ThreadRequest::Attach(slot, fetched) => self.attach(slot, fetched),
             ThreadRequest::Contend(slot, contest) => self.contend(slot, contest),
             ThreadRequest::Kick(slot, reason) => self.tell(slot, StreamCommand::Kick(reason)),
-            ThreadRequest::Excerpt(slot, request) => self.tell(slot, StreamCommand::Excerpt(request)),
+            ThreadRequest::Excerpt(slot, request) => self.ask(slot, request),
             ThreadRequest::Fence(slot, epoch) => self.tell(slot, StreamCommand::Fence(epoch)),
             ThreadRequest::Alone(alone) => {
                 self.alone.set(alone);
@@ -219,6 +220,16 @@ impl StreamThread {
         }
     }
 
+    /// Asks a stream for an excerpt, unless anything waits for the stream already: questions take no room from commands that change something.
+    fn ask(&self, slot: StreamSlot, request: ExcerptRequest) {
+        let Some(commands) = self.streams.borrow().get(&slot).cloned() else { return };
+        if commands.capacity() < commands.max_capacity() {
+            let _ = request.answer.send(Err(ExcerptRefusal::Busy));
+        } else {
+            let _ = commands.try_send(StreamCommand::Excerpt(request));
+        }
+    }
+
     fn notice(&self, notice: ThreadNotice) {
         let notices = self.notices.clone();
         spawn_local(async move {
@@ -239,6 +250,7 @@ fn incoming(fetched: FetchedStream) -> io::Result<IncomingStream> {
 
 #[cfg(test)]
 mod tests {
+    use liveedgecast_common::control::ExcerptPart;
     use liveedgecast_common::handoff::Transport;
 
     use super::*;
@@ -265,5 +277,34 @@ mod tests {
         let (fetched, _activator) = fetched_stream(assignment("a", "a", Transport::Link)).await;
         requests.send(ThreadRequest::Start(StreamSlot(0), fetched)).await.ok().unwrap();
         assert_eq!(soon(tells.recv()).await, Some(true));
+    }
+
+    #[tokio::test]
+    async fn questions_leave_the_room_for_commands_free() {
+        let (hand_over, handed) = std::sync::mpsc::channel();
+        // A stream that takes nothing: its commands wait where the test sees them.
+        let stream: StartStream = Arc::new(move |_, _| {
+            let (sender, commands) = mpsc::channel(4);
+            hand_over.send(commands).unwrap();
+            sender
+        });
+        let ((reports, _reports), (notices, _notices)) = (mpsc::channel(8), mpsc::channel(8));
+        let requests = start(0, stream, reports, notices).unwrap();
+        let (fetched, _activator) = fetched_stream(assignment("a", "a", Transport::Link)).await;
+        requests.send(ThreadRequest::Start(StreamSlot(0), fetched)).await.ok().unwrap();
+        let mut answers = Vec::new();
+        for _ in 0..10 {
+            let (answer, made) = tokio::sync::oneshot::channel();
+            let request = ExcerptRequest { part: ExcerptPart::All, answer };
+            requests.send(ThreadRequest::Excerpt(StreamSlot(0), request)).await.ok().unwrap();
+            answers.push(made);
+        }
+        for made in answers.drain(1..) {
+            assert_eq!(soon(made).await.unwrap(), Err(ExcerptRefusal::Busy));
+        }
+        requests.send(ThreadRequest::Fence(StreamSlot(0), 7)).await.ok().unwrap();
+        let mut commands = handed.try_recv().unwrap();
+        assert!(matches!(soon(commands.recv()).await, Some(StreamCommand::Excerpt(_))));
+        assert!(matches!(soon(commands.recv()).await, Some(StreamCommand::Fence(7))));
     }
 }

@@ -85,7 +85,8 @@ impl Excerpts {
         self.outputs.pop_front()
     }
 
-    fn refuse(&mut self, (attempt, number): ExcerptQuestion, refusal: ExcerptRefusal) {
+    /// Refuses a question.
+    pub(super) fn refuse(&mut self, (attempt, number): ExcerptQuestion, refusal: ExcerptRefusal) {
         self.outputs.push_back((attempt, ExcerptPiece { number, bytes: Err(refusal), last: true }));
     }
 

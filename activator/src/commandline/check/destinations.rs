@@ -246,6 +246,8 @@ async fn talk(
     let mut buffer = vec![0; 16 << 10];
     // A server may say that a stream begins, and close the connection then: nginx-rtmp does so with `deny publish`.
     let mut stays: Option<Instant> = None;
+    // The time of a step begins with its stage: a server may ping for ever, and never answer.
+    let (mut of_stage, mut step_ends) = (session.stage(), now() + STEP);
     loop {
         match session.stage() {
             // The stream is made. What waits to be written is `publish`.
@@ -262,7 +264,10 @@ async fn talk(
         let stage = session.stage();
         stream.write_all(&output).await.map_err(|error| closed(stage, &error.to_string()))?;
         stream.flush().await.map_err(|error| closed(stage, &error.to_string()))?;
-        let until = stays.unwrap_or_else(|| now() + STEP);
+        if stage != of_stage {
+            (of_stage, step_ends) = (stage, now() + STEP);
+        }
+        let until = stays.unwrap_or(step_ends);
         let read = tokio::select! {
             biased;
             read = stream.read(&mut buffer) => read,
