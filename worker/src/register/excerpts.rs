@@ -38,9 +38,12 @@ struct ExcerptTurn {
 }
 
 impl Excerpts {
-    /// Takes a question; `true`: the stream is to be asked.
-    pub(super) fn ask(&mut self, now: Instant, question: ExcerptQuestion) -> bool {
-        if self.turn.as_ref().is_some_and(|turn| now.saturating_duration_since(turn.heard) < HELD_FOR) {
+    /// Takes a question; `true`: the stream is to be asked. `unsent`: messages that wait on the call of the one who asks. Among them are the pieces for
+    /// questions that nobody waits for any more, and reports would wait behind them and behind further ones.
+    pub(super) fn ask(&mut self, now: Instant, question: ExcerptQuestion, unsent: usize) -> bool {
+        if unsent > WINDOW
+            || self.turn.as_ref().is_some_and(|turn| now.saturating_duration_since(turn.heard) < HELD_FOR)
+        {
             self.refuse(question, ExcerptRefusal::Busy);
             return false;
         }
@@ -85,8 +88,7 @@ impl Excerpts {
         self.outputs.pop_front()
     }
 
-    /// Refuses a question.
-    pub(super) fn refuse(&mut self, (attempt, number): ExcerptQuestion, refusal: ExcerptRefusal) {
+    fn refuse(&mut self, (attempt, number): ExcerptQuestion, refusal: ExcerptRefusal) {
         self.outputs.push_back((attempt, ExcerptPiece { number, bytes: Err(refusal), last: true }));
     }
 
@@ -127,10 +129,23 @@ mod tests {
     }
 
     #[test]
+    fn question_on_a_call_that_is_behind_is_refused() {
+        let (now, mut excerpts) = (origin(), Excerpts::default());
+        // Four pieces of a file that nobody wants any more are still to be sent, and then one report more.
+        assert!(excerpts.ask(now, ONE, 0));
+        excerpts.made(ONE, pieces(9));
+        said(&mut excerpts);
+        excerpts.dropped(ONE);
+        assert!(!excerpts.ask(now, OTHER, WINDOW + 1));
+        assert_eq!(said(&mut excerpts), (vec![Err(ExcerptRefusal::Busy)], true));
+        assert!(excerpts.ask(now, OTHER, WINDOW));
+    }
+
+    #[test]
     fn no_more_pieces_are_on_their_way_than_the_window_and_others_wait_for_their_turn() {
         let (now, mut excerpts) = (origin(), Excerpts::default());
-        assert!(excerpts.ask(now, ONE));
-        assert!(!excerpts.ask(now, OTHER));
+        assert!(excerpts.ask(now, ONE, 0));
+        assert!(!excerpts.ask(now, OTHER, 0));
         assert_eq!(said(&mut excerpts), (vec![Err(ExcerptRefusal::Busy)], true));
         excerpts.made(OTHER, pieces(1));
         assert_eq!(said(&mut excerpts), (vec![], false), "nobody asked for it");
@@ -142,10 +157,10 @@ mod tests {
         assert_eq!(said(&mut excerpts), (vec![Ok(4)], false));
         excerpts.taken(now, ONE);
         assert_eq!(said(&mut excerpts), (vec![Ok(5)], true));
-        assert!(excerpts.ask(now, OTHER), "the turn is over");
+        assert!(excerpts.ask(now, OTHER, 0), "the turn is over");
         excerpts.made(OTHER, Some(Err(ExcerptRefusal::NoVideo)));
         assert_eq!(said(&mut excerpts), (vec![Err(ExcerptRefusal::NoVideo)], true));
-        assert!(excerpts.ask(now, ONE));
+        assert!(excerpts.ask(now, ONE, 0));
         excerpts.made(ONE, None);
         assert_eq!(said(&mut excerpts), (vec![Err(ExcerptRefusal::StreamUnknown)], true));
     }
@@ -153,20 +168,20 @@ mod tests {
     #[test]
     fn turn_ends_with_its_call_with_a_word_and_for_another_question_after_a_silence() {
         let (now, mut excerpts) = (origin(), Excerpts::default());
-        assert!(excerpts.ask(now, ONE));
+        assert!(excerpts.ask(now, ONE, 0));
         excerpts.call_ended(OTHER.0);
-        assert!(!excerpts.ask(now, OTHER));
+        assert!(!excerpts.ask(now, OTHER, 0));
         excerpts.call_ended(ONE.0);
-        assert!(excerpts.ask(now, OTHER));
+        assert!(excerpts.ask(now, OTHER, 0));
         excerpts.dropped(ONE);
-        assert!(!excerpts.ask(now, ONE));
+        assert!(!excerpts.ask(now, ONE, 0));
         excerpts.dropped(OTHER);
-        assert!(excerpts.ask(now, ONE));
+        assert!(excerpts.ask(now, ONE, 0));
         said(&mut excerpts);
         excerpts.made(ONE, pieces(9));
         excerpts.taken(now + HELD_FOR / 2, ONE);
-        assert!(!excerpts.ask(now + HELD_FOR, OTHER), "it was heard since");
-        assert!(excerpts.ask(now + HELD_FOR * 2, OTHER));
+        assert!(!excerpts.ask(now + HELD_FOR, OTHER, 0), "it was heard since");
+        assert!(excerpts.ask(now + HELD_FOR * 2, OTHER, 0));
         said(&mut excerpts);
         excerpts.taken(now, ONE);
         excerpts.made(ONE, pieces(1));

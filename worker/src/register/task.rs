@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use liveedgecast_common::clock::now;
-use liveedgecast_common::control::excerpt::WINDOW;
 use liveedgecast_common::control::limits::MAX_TOTALS;
-use liveedgecast_common::control::{ExcerptOrder, ExcerptRefusal, Offer, Welcome, WorkerMessage};
+use liveedgecast_common::control::{ExcerptOrder, Offer, Welcome, WorkerMessage};
 use liveedgecast_common::discovery::AttemptId;
 use liveedgecast_common::encryption::Protection;
 use liveedgecast_common::key::{LogSafe, Secret};
@@ -288,12 +287,8 @@ impl Registrar {
 
     fn excerpt(&mut self, attempt: AttemptId, order: ExcerptOrder) {
         let question = (attempt, order.number);
-        // The pieces for questions that nobody waits for any more are still to be sent, and reports would wait behind them and behind further ones.
         let unsent = self.calls.get(&attempt).map_or(0, |call| UNSENT_MESSAGES - call.messages.capacity());
-        if unsent > WINDOW {
-            return self.excerpts.refuse(question, ExcerptRefusal::Busy);
-        }
-        if !self.excerpts.ask(now(), question) {
+        if !self.excerpts.ask(now(), question, unsent) {
             return;
         }
         let (shell, made) = (Arc::clone(&self.shell), self.excerpts_made.clone());
